@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""The one command of LoRA Lab. Standard library only.
+
+    python3 lab.py start     set up everything, then open JupyterLab on the course
+    python3 lab.py test      set up everything, then run every test
+    python3 lab.py help      the other verbs
+
+`start` and `test` create `.venv` beside this file, install the pinned packages into it and fetch the
+base model. Both are safe to repeat and to interrupt: what is finished is not done again. Every other
+verb is handed to `labsupport/cli.py` inside that environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+STATE = Path(os.environ.get("LAB_CACHE", ROOT / ".lab"))
+LOCK = ROOT / "requirements.lock"
+WORK = ROOT / "my_work"
+
+TORCH = "2.13.0"
+# PyTorch's public index of builds without CUDA: a fifth of the download on Linux.
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+OLDEST_PYTHON = (3, 11)
+# Measured on Linux x86-64: environment 1.9 GiB, model 0.6 GiB with its wheel, and room for unpacking.
+NEEDED_GIB = {"cpu": 6, "cuda": 14}
+PLATFORMS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "AMD64")}
+
+
+class SetupError(Exception):
+    """One line for the learner: what went wrong and what to do."""
+
+
+def say(text: str) -> None:
+    """Progress goes to standard error, so that `--json` output stays clean."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def venv_python() -> Path:
+    folder, name = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
+    return VENV / folder / name
+
+
+# ---------------------------------------------------------------- checks before anything is written
+
+
+def check_machine() -> None:
+    if sys.version_info < OLDEST_PYTHON:
+        raise SetupError(
+            f"Python {platform.python_version()} is too old: LoRA Lab needs 3.11 or newer. "
+            "Install it and run this command with it, for example `python3.11 lab.py start`."
+        )
+    here = (platform.system(), platform.machine())
+    if here not in PLATFORMS:
+        raise SetupError(
+            f"{here[0]} on {here[1]} is not supported: PyTorch {TORCH} has no build for it. Use Linux "
+            "(x86-64, arm64), macOS on Apple silicon or Windows 11 (x64)."
+        )
+
+
+def check_disk(flavour: str) -> None:
+    free = shutil.disk_usage(ROOT).free / 2**30
+    if free < NEEDED_GIB[flavour]:
+        raise SetupError(
+            f"Too little disk: set-up needs {NEEDED_GIB[flavour]} GiB free in {ROOT} and there are "
+            f"{free:.1f}. Free some, or move the folder, and run the command again."
+        )
+
+
+def torch_flavour(asked: str | None) -> str:
+    """'cuda' where an NVIDIA driver answers, else 'cpu'; `--torch` overrides."""
+    return asked or ("cuda" if shutil.which("nvidia-smi") else "cpu")
+
+
+# ---------------------------------------------------------------- the environment
+
+
+def environment_stamp(flavour: str) -> str:
+    parts = [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), flavour.encode()]
+    return hashlib.sha256(b"\0".join([*parts, TORCH.encode(), sys.version.encode()])).hexdigest()
+
+
+def pip(step: str, *arguments: str) -> None:
+    """Run pip in the environment, one line of progress, the whole log under .lab/."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    log = STATE / "setup.log"
+    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", *arguments]
+    started, tail = time.monotonic(), []
+    with log.open("a", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        for line in process.stdout:
+            file.write(line)
+            tail = [*tail[-30:], line.strip()]
+            if line.startswith(("Collecting", "  Downloading", "Installing")):
+                show_progress(f"{step}: {line.strip()}")
+        process.wait()
+    show_progress("")
+    if process.returncode:
+        errors = [line for line in tail if line.startswith("ERROR")] or tail[-1:] or ["no output"]
+        raise SetupError(
+            f"{step} failed: {errors[0]} Check the network connection and the disk, then run the "
+            f"same command again: finished downloads are kept. The full log is {log}."
+        )
+    say(f"  {step}: {time.monotonic() - started:.0f} s")
+
+
+def show_progress(text: str) -> None:
+    """Overwrite one line on a terminal; print nothing where the output is a file."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{text[:width]:<{width}}", end="" if text else "\r", file=sys.stderr, flush=True)
+
+
+def ensure_environment(asked: str | None) -> None:
+    """Create `.venv` and install the pinned packages, unless the stamp says it is done."""
+    stamp_file = VENV / "lab-stamp"
+    stamped = stamp_file.read_text().split() if stamp_file.exists() else []
+    flavour = asked or (stamped[1] if len(stamped) == 2 else torch_flavour(None))
+    stamp = environment_stamp(flavour)
+    if stamped == [stamp, flavour] and venv_python().exists():
+        return
+    check_disk(flavour)
+    say(f"Setting up the environment in {VENV} (several minutes, once)")
+    if not venv_python().exists():
+        make_venv()
+    stamp_file.unlink(missing_ok=True)
+    extra = []
+    if flavour == "cpu" and platform.system() == "Linux":
+        extra = ["--extra-index-url", TORCH_CPU_INDEX, "--retries", "1"]
+    pip("[1/3] PyTorch", "install", *extra, f"torch=={TORCH}")
+    pip("[2/3] pinned packages", "install", "--require-hashes", "--no-deps", "-r", str(LOCK))
+    pip("[3/3] this course", "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    stamp_file.write_text(f"{stamp} {flavour}\n")
+
+
+def make_venv() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SetupError(
+            "Python could not create a virtual environment: "
+            f"{(done.stderr or done.stdout).strip().splitlines()[-1]} "
+            "On Debian or Ubuntu: `sudo apt install python3-venv`, then run this command again."
+        )
+
+
+def support(*arguments: str, **options) -> int:
+    """Run `labsupport.cli` inside the environment; its exit status."""
+    command = [str(venv_python()), "-m", "labsupport.cli", *arguments]
+    return subprocess.run(command, **options).returncode
+
+
+def ensure_ready(asked_torch: str | None) -> None:
+    """Everything `start` and `test` need: packages, base model, number format and speed."""
+    check_machine()
+    ensure_environment(asked_torch)
+    if not (STATE / "ready.json").exists() and support("setup"):
+        raise SetupError("Set-up stopped; the line above says why. Nothing half-done is kept.")
+
+
+# ---------------------------------------------------------------- the learner's copies
+
+
+def copy_notebooks() -> None:
+    """Copy new notebooks into my_work/, never over a file; say where a newer edition exists."""
+    WORK.mkdir(exist_ok=True)
+    editions_file = WORK / ".editions.json"
+    try:
+        editions = json.loads(editions_file.read_text())
+    except (OSError, ValueError):
+        editions = {}
+    for source in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        edition = hashlib.sha256(source.read_bytes()).hexdigest()
+        mine = WORK / source.name
+        if not mine.exists():
+            shutil.copyfile(source, mine)
+            editions[source.name] = edition
+        elif editions.get(source.name, edition) != edition:
+            say(
+                f"A newer edition of {source.name} exists. Yours is untouched; to get the new one, "
+                f"rename my_work/{source.name} and run start again."
+            )
+    scratch = editions_file.with_suffix(".tmp")
+    scratch.write_text(json.dumps(editions, indent=1))
+    scratch.replace(editions_file)
+
+
+# ---------------------------------------------------------------- JupyterLab
+
+
+def free_port(asked: int | None) -> int:
+    """The port asked for, or the first free one from 8888 on."""
+    for port in [asked] if asked else range(8888, 8988):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            if os.name != "nt":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    where = f"Port {asked} is" if asked else "Ports 8888 to 8987 are all"
+    raise SetupError(f"{where} in use: pass another one, for example `--port 9100`.")
+
+
+def open_lab(port: int, browser: bool) -> int:
+    token = secrets.token_hex(24)
+    first = next(iter(sorted(WORK.glob("*.ipynb"))), None)
+    page = f"/lab/tree/my_work/{first.name}" if first else "/lab"
+    options = [
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url={page}",
+        "--LabApp.extension_manager=readonly",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--Application.log_level=WARN",
+    ]
+    if not browser:
+        options.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # the default in rented containers
+        options.append("--allow-root")
+    say(f"JupyterLab: http://127.0.0.1:{port}{page}?token={token}")
+    say("Stop it with Ctrl-C. Your copies of the notebooks are in my_work/.")
+    environment = {**os.environ, "JUPYTER_TOKEN": token}
+    with contextlib.suppress(KeyboardInterrupt):
+        command = [str(venv_python()), "-m", "jupyterlab", *options]
+        return subprocess.run(command, env=environment, cwd=ROOT).returncode
+    return 0
+
+
+# ---------------------------------------------------------------- the verbs
+
+
+def start(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="lab.py start", description="Set up, then open the course.")
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    parser.add_argument("--port", type=int, help="default: the first free one from 8888 on")
+    parser.add_argument("--torch", choices=["cpu", "cuda"], help="default: what the machine has")
+    asked = parser.parse_args(arguments)
+    port = free_port(asked.port)
+    ensure_ready(asked.torch)
+    copy_notebooks()
+    return open_lab(port, browser=not asked.no_browser)
+
+
+def test(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="lab.py test", description="Set up, then run every test.")
+    parser.add_argument("--fast", action="store_true", help="no training, under 4 minutes")
+    parser.add_argument("--torch", choices=["cpu", "cuda"], help="default: what the machine has")
+    asked = parser.parse_args(arguments)
+    ensure_ready(asked.torch)
+    command = [str(venv_python()), str(ROOT / "tests" / "run.py")]
+    return subprocess.run(command + ["--fast"] * asked.fast, cwd=ROOT).returncode
+
+
+def main(arguments: list[str]) -> int:
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
+    try:
+        if verb == "start":
+            return start(rest)
+        if verb == "test":
+            return test(rest)
+        if verb in ("help", "-h", "--help") and not venv_python().exists():
+            print(__doc__.strip())
+            return 0
+        check_machine()
+        if not venv_python().exists():
+            raise SetupError(f"Nothing is installed yet: run `python3 {Path(__file__).name} start`.")
+        return support(verb, *rest)
+    except SetupError as error:
+        say(str(error))
+    except KeyboardInterrupt:
+        say("Stopped. Run the same command again to go on.")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            raise
+        say(f"Cannot write {error.filename or ROOT}: {error.strerror}. Free the disk or its rights.")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Shared helpers of LoRA Lab. Importing this package loads no library: import the module you need."""

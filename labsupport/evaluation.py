@@ -1,0 +1,215 @@
+"""How good is a model at the ticket task? Likelihood, exact match, field F1, and honest intervals.
+
+The primary measure is teacher-forced: the model sees the right answer token by token, and we keep the
+negative log-likelihood (NLL, in nats) of each token and whether it was the model's first choice. If
+every token was, greedy decoding would have written exactly this answer, so *forced exact match*
+needs no generation. Generation is only needed to see what the model writes when it is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from labsupport import chat, tickets
+from labsupport.files import RUNS, write_atomically
+
+MAX_NEW_TOKENS = 64  # the longest right answer has 45 tokens
+
+
+def field_of_tokens(answer: str, offsets: list[tuple[int, int]]) -> list[str | None]:
+    """Which field each token of an answer decides; None for the fixed keys and brackets.
+
+    offsets: (start, end) of each token in characters of `answer`. A token that covers any character of
+    a value belongs to that value: `":"` decides between a string and null.
+    """
+    label, spans, position = json.loads(answer), {}, 0
+    for field in tickets.FIELDS:
+        value = json.dumps(label[field], separators=(",", ":"), ensure_ascii=False)
+        start = answer.index(f'"{field}":', position) + len(field) + 3
+        spans[field] = (start, position := start + len(value))
+    return [next((f for f, (a, b) in spans.items() if start < b and end > a), None) for start, end in offsets]
+
+
+@torch.no_grad()
+def score(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[dict]:
+    """Teacher-forced scores of the right answers.
+
+    Returns one dict a row: `nll` (nats, summed by field; key 'all' sums every token of the answer and
+    the end-of-turn token) and `exact` (every token was the model's first choice).
+    """
+    was_training = model.training
+    model.eval()
+    examples = [chat.encode_example(tokenizer, row) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(examples[i].ids))
+    results: list[dict] = [{} for _ in rows]
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = [examples[i] for i in chosen]
+        ids, mask = chat.pad_left([example.ids for example in batch], tokenizer.pad_token_id)
+        keep = max(len(example.ids) - example.prompt_length for example in batch)
+        logits = model(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            logits_to_keep=keep + 1,
+        ).logits.float()
+        log_probs = logits[:, :-1].log_softmax(-1).cpu()
+        targets = ids[:, -keep:]
+        picked = log_probs.gather(-1, targets[..., None])[..., 0]
+        first_choice = log_probs.argmax(-1) == targets
+        for k, (i, example) in enumerate(zip(chosen, batch, strict=True)):
+            count = len(example.ids) - example.prompt_length
+            results[i] = summarise(example, picked[k, -count:], first_choice[k, -count:])
+    model.train(was_training)
+    return results
+
+
+def summarise(example: chat.Example, log_probs: torch.Tensor, first_choice: torch.Tensor) -> dict:
+    """One row's `nll` by field and `exact`, from the log-probabilities of its answer tokens."""
+    fields = field_of_tokens(example.answer, example.answer_offsets)
+    used = len(fields) + 1  # the answer and the end-of-turn token; not the newline after it
+    nll = {"all": -float(log_probs[:used].sum())}
+    for field in tickets.FIELDS:
+        chosen = [j for j, name in enumerate(fields) if name == field]
+        nll[field] = -float(log_probs[chosen].sum())
+    return {"nll": nll, "exact": bool(first_choice[:used].all())}
+
+
+@torch.no_grad()
+def generate(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[str]:
+    """Greedy replies to the rows' messages, decoded without special tokens."""
+    was_training = model.training
+    model.eval()
+    prompts = [chat.prompt_ids(tokenizer, row["text"]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
+    replies = [""] * len(rows)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        ids, mask = chat.pad_left([prompts[i] for i in chosen], tokenizer.pad_token_id)
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=MAX_NEW_TOKENS,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        written = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        for i, reply in zip(chosen, written, strict=True):
+            replies[i] = reply.strip()
+    model.train(was_training)
+    return replies
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def valid_json(replies: list[str]) -> np.ndarray:
+    """1 where a reply is exactly the JSON object the task asks for, else 0."""
+    return np.array([float(tickets.parse(reply) is not None) for reply in replies])
+
+
+def is_right(reply: str, row: dict) -> bool:
+    """Exact match: the reply is valid JSON of the task's form and all four fields are the row's."""
+    label = tickets.parse(reply)
+    return label is not None and all(label[field] == row[field] for field in tickets.FIELDS)
+
+
+def exact_match(rows: list[dict], replies: list[str]) -> np.ndarray:
+    """1 where the reply is right, else 0."""
+    return np.array([float(is_right(reply, row)) for row, reply in zip(rows, replies, strict=True)])
+
+
+def f1(predicted: list, expected: list) -> float:
+    """Micro F1 of one field: a value is a claim, None claims nothing.
+
+    F1 = 2·TP / (claims made + claims due); NaN where there is neither.
+    """
+    made = sum(value is not None for value in predicted)
+    due = sum(value is not None for value in expected)
+    right = sum(e is not None and p == e for p, e in zip(predicted, expected, strict=True))
+    return 2 * right / (made + due) if made + due else float("nan")
+
+
+def field_f1(rows: list[dict], replies: list[str]) -> dict[str, float]:
+    """F1 of each field; a reply that is not valid JSON claims nothing.
+
+    For intent and urgency, which are never null, this is the accuracy if every reply is valid.
+    """
+    labels = [tickets.parse(reply) or dict.fromkeys(tickets.FIELDS) for reply in replies]
+    return {f: f1([label[f] for label in labels], [row[f] for row in rows]) for f in tickets.FIELDS}
+
+
+def interval(
+    values,
+    families: list[str],
+    seeds: list | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float, float]:
+    """Mean and percentile bootstrap interval that resamples seed, then family, then row.
+
+    values: one number a row (or the difference of two models on the same row: then the interval is
+    paired). Rows of one family share a phrasing and are not independent, so whole families are drawn.
+    Returns (mean, low, high) in the unit of `values`.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size == 0 or len(families) != values.size:
+        raise ValueError(f"{values.size} values for {len(families)} families: one family a value")
+    seeds = seeds or [0] * values.size
+    groups: dict = {}
+    for value, family, seed in zip(values, families, seeds, strict=True):
+        groups.setdefault(seed, {}).setdefault(family, []).append(value)
+    rng = np.random.default_rng(0)
+    by_seed = [[np.array(rows) for rows in by_family.values()] for by_family in groups.values()]
+    means = [resampled_mean(by_seed, rng) for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(values.mean()), float(low), float(high)
+
+
+def resampled_mean(by_seed: list[list[np.ndarray]], rng: np.random.Generator) -> float:
+    """The mean of one bootstrap resample of seeds, of families in each, of rows in each."""
+    total = count = 0.0
+    for s in rng.integers(len(by_seed), size=len(by_seed)):
+        families = by_seed[s]
+        for f in rng.integers(len(families), size=len(families)):
+            rows = families[f]
+            drawn = rows[rng.integers(rows.size, size=rows.size)] if rows.size > 1 else rows
+            total += drawn.sum()
+            count += rows.size
+    return total / count
+
+
+# ---------------------------------------------------------------- recorded results
+
+
+def recorded(model, tokenizer, rows: list[dict], name: str, compute: Callable) -> list:
+    """`compute(model, tokenizer, rows)`, or what it returned before for exactly this model and rows.
+
+    name: what is computed ("score", "generate"); part of the key, as are the weights of the model,
+    whether its adapters are switched on, the rows and the chat template. One line says which it was.
+    """
+    from labsupport.training import weights_hash
+
+    adapters = [
+        (n, m.disable_adapters, list(m.active_adapters), m.merged)
+        for n, m in model.named_modules()
+        if hasattr(m, "disable_adapters") and hasattr(m, "merged")
+    ]
+    facts = [name, weights_hash(model), adapters, rows, tokenizer.chat_template, MAX_NEW_TOKENS]
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    file = RUNS / "evaluations" / f"{name}-{key[:16]}.json"
+    try:
+        result = json.loads(file.read_text())["result"]
+        print(f"{name}, {len(rows)} rows: loaded")
+        return result
+    except (OSError, ValueError, KeyError):
+        pass  # not there, or damaged: compute it
+    result = compute(model, tokenizer, rows)
+    write_atomically(file, json.dumps({"key": key, "result": result}))
+    print(f"{name}, {len(rows)} rows: computed")
+    return result

@@ -1,0 +1,1 @@
+"""The exercises of the notebooks, one module a notebook, and the engine that checks them."""

@@ -1,0 +1,66 @@
+"""Predict, then measure: one line that sets a learner's guess beside the measurement."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+
+
+def compare(guess, measured, unit: str = "") -> None:
+    """Print guess, measurement and how far apart they are.
+
+    No guess (None or `...`) and a guess that is no number are said, not raised; TypeError if
+    `measured` is no number.
+    """
+    real = _number(measured)
+    if real is None:
+        raise TypeError(f"measured must be a number, not {reprlib.repr(measured)}.")
+    shown = f"measured {_with_unit(real, unit)}"
+    if guess is None or guess is ...:
+        print(f"no guess; {shown}")
+        return
+    mine = _number(guess)
+    if mine is None or not math.isfinite(mine):
+        ask = "give a plain number, such as guess = 3.5"
+        print(f"your guess {reprlib.repr(guess)} cannot be compared: {ask}; {shown}")
+        return
+    print(f"your guess {_with_unit(mine, unit)}, {shown}: {_verdict(mine, real, unit)}")
+
+
+def _verdict(guess: float, measured: float, unit: str) -> str:
+    if not math.isfinite(measured):
+        return "nothing to compare with"
+    difference = abs(guess - measured)
+    if difference == 0:
+        return "exactly right"
+    if measured and difference <= 0.1 * abs(measured) * (1 + 1e-9):
+        percent = math.ceil(100 * difference / abs(measured) - 1e-6)
+        return f"close: within {max(1, percent)} %"
+    side = "high" if guess > measured else "low"
+    if guess <= 0 or measured <= 0:  # a ratio says nothing across zero
+        return f"too {side} by {_with_unit(difference, unit)}"
+    ratio = guess / measured if guess > measured else measured / guess
+    return f"{_text(float(f'{ratio:.2g}'))} times too {side}"
+
+
+def _number(value) -> int | float | None:
+    """A python, numpy or torch scalar as a python number; None for everything else."""
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    # Beyond float's range there is no ratio to show.
+    return value if isinstance(value, float) or abs(value) < 10**300 else None
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{_text(value)} {unit}".strip()
+
+
+def _text(value: float) -> str:
+    """Whole numbers in full, others with 3 significant digits; separators from 1,000 on."""
+    if isinstance(value, float) and not value.is_integer():
+        value = float(f"{value:.3g}")
+    if abs(value) >= 1e15 or (abs(value) < 1000 and isinstance(value, float)):
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if math.isfinite(value) else str(value)

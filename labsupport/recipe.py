@@ -1,0 +1,52 @@
+"""The shared adapter: notebook 01's fine-tune as a function, for whatever only needs "a tuned model".
+
+Notebook 01 writes this out in full; a test holds the two together by their fingerprints.
+"""
+
+from __future__ import annotations
+
+
+def trainer(seed: int = 0):
+    """An untrained SFTTrainer with the course's LoRA recipe on the current profile."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from labsupport import base_model, files, profiles, tickets
+
+    profile = profiles.current()
+    model, tokenizer = base_model.load()
+    rows = tickets.load("train")[: profile.train_rows]
+    arguments = SFTConfig(
+        output_dir=str(files.RUNS / "trainer"),
+        learning_rate=LEARNING_RATE,
+        num_train_epochs=1,
+        max_steps=profile.max_steps,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        per_device_train_batch_size=profile.batch_size,
+        gradient_accumulation_steps=profile.accumulation,
+        train_sampling_strategy="group_by_length",
+        max_length=profile.max_length,
+        activation_checkpointing=not profile.use_cpu,
+        use_cpu=profile.use_cpu,
+        bf16=profile.bf16,
+        fp16=profile.fp16,
+        logging_steps=2,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )
+    result = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(tickets.as_prompt_completion(rows)),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    result.remove_callback(PrinterCallback)
+    return result
+
+
+LEARNING_RATE = 1e-3

@@ -1,0 +1,57 @@
+"""Every guard against, or patch of, a library's private parts. Each one has a test that shows it is
+still needed, so that a new release which mends the fault is noticed and the guard removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def guard_4bit_on_cpu() -> None:
+    """Keep bitsandbytes from repacking 4-bit weights in place. Call before a 4-bit model is built.
+
+    On a CPU with AVX512-BF16, `Linear4bit.forward` in evaluation mode swaps its weights for a packed
+    copy that has no backward, cannot be dequantised and is lossy to save (bitsandbytes issue 2078).
+    One evaluation in the middle of QLoRA training then silently stops the gradients. The guard turns
+    the fast path off: single-row decoding becomes slower and everything else is right.
+    """
+    import bitsandbytes.nn.modules as modules
+
+    modules.has_avx512bf16 = lambda: False
+    # The only sign of the fault is this warning: never let it pass.
+    warnings.filterwarnings("error", message=".*autograd kernel was not registered.*")
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory instead of handing it back to the kernel after every tensor.
+
+    PyTorch on a CPU allocates each activation anew; by default glibc maps and unmaps the large ones,
+    and the page faults take a quarter of a training step. Does nothing where there is no glibc.
+    """
+    import ctypes
+    import platform
+
+    if platform.libc_ver()[0] != "glibc":
+        return
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    libc = ctypes.CDLL("libc.so.6")
+    libc.mallopt(m_mmap_max, 0)
+    libc.mallopt(m_trim_threshold, 2**31 - 1)
+    libc.mallopt(m_top_pad, 64 * 2**20)
+
+
+def quiet_known_noise() -> None:
+    """Silence messages about this stack that a learner can do nothing about, and nothing else."""
+    # bitsandbytes on a CPU asks for an optional kernel package and works without it.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    # PEFT 0.21 reads a model attribute that transformers 5.23 renamed.
+    warnings.filterwarnings(
+        "ignore", message=".*is_gradient_checkpointing.*is deprecated", category=FutureWarning
+    )
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
