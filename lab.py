@@ -142,9 +142,10 @@ def ensure_environment(asked: str | None) -> None:
         return
     check_disk(flavour)
     say(f"Setting up the environment in {VENV} (several minutes, once)")
-    if not venv_python().exists():
+    # To pip, 2.13.0+cpu is 2.13.0: another flavour of torch only gets in where there is none.
+    if stamped[1:] not in ([], [flavour]) or not venv_works():
         make_venv()
-    stamp_file.unlink(missing_ok=True)
+    stamp_file.write_text(f"unfinished {flavour}\n")
     extra = []
     if flavour == "cpu" and platform.system() == "Linux":
         extra = ["--extra-index-url", TORCH_CPU_INDEX, "--retries", "1"]
@@ -154,14 +155,21 @@ def ensure_environment(asked: str | None) -> None:
     stamp_file.write_text(f"{stamp} {flavour}\n")
 
 
+def venv_works() -> bool:
+    """Whether `.venv` has a Python with pip; an interrupted `python -m venv` leaves one without."""
+    if not venv_python().exists():
+        return False
+    return subprocess.run([str(venv_python()), "-m", "pip", "--version"], capture_output=True).returncode == 0
+
+
 def make_venv() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
     )
     if done.returncode:
+        last = ["no output", *(done.stderr or done.stdout).strip().splitlines()][-1]
         raise SetupError(
-            "Python could not create a virtual environment: "
-            f"{(done.stderr or done.stdout).strip().splitlines()[-1]} "
+            f"Python could not create a virtual environment: {last} "
             "On Debian or Ubuntu: `sudo apt install python3-venv`, then run this command again."
         )
 
@@ -188,14 +196,16 @@ def copy_notebooks() -> None:
     WORK.mkdir(exist_ok=True)
     editions_file = WORK / ".editions.json"
     try:
-        editions = json.loads(editions_file.read_text())
-    except (OSError, ValueError):
+        editions = dict(json.loads(editions_file.read_text()))
+    except (OSError, ValueError, TypeError):
         editions = {}
     for source in sorted((ROOT / "notebooks").glob("*.ipynb")):
         edition = hashlib.sha256(source.read_bytes()).hexdigest()
         mine = WORK / source.name
         if not mine.exists():
-            shutil.copyfile(source, mine)
+            scratch = mine.with_suffix(".tmp")  # a full disk must not leave half a notebook
+            shutil.copyfile(source, scratch)
+            scratch.replace(mine)
             editions[source.name] = edition
         elif editions.get(source.name, edition) != edition:
             say(
@@ -213,13 +223,13 @@ def copy_notebooks() -> None:
 def free_port(asked: int | None) -> int:
     """The port asked for, or the first free one from 8888 on."""
     for port in [asked] if asked else range(8888, 8988):
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
             if os.name != "nt":
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
     where = f"Port {asked} is" if asked else "Ports 8888 to 8987 are all"
-    raise SetupError(f"{where} in use: pass another one, for example `--port 9100`.")
+    raise SetupError(f"{where} in use or not allowed: pass another one, for example `--port 9100`.")
 
 
 def open_lab(port: int, browser: bool) -> int:

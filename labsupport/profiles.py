@@ -130,6 +130,8 @@ def current() -> Profile:
     if profile.use_cpu:
         changes["dtype"] = settings.get("dtype", profile.dtype)
         changes["threads"] = settings.get("threads", profile.threads)
+    elif gpu() is None:
+        raise LabError(f"LAB_PROFILE is {name} but PyTorch finds no GPU here: set it to cpu, or unset it.")
     elif not gpu()["bf16"]:
         changes["dtype"] = "float16"
     if dtype := os.environ.get("LAB_DTYPE"):
@@ -148,8 +150,8 @@ def current() -> Profile:
 def read_settings() -> dict:
     """What set-up measured on this machine; empty before it, or if the file is damaged."""
     try:
-        return json.loads((STATE / "ready.json").read_text())
-    except (OSError, ValueError):
+        return dict(json.loads((STATE / "ready.json").read_text()))
+    except (OSError, ValueError, TypeError):
         return {}
 
 

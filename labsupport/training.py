@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 
 from labsupport import files
 from labsupport.files import LabError, short, write_atomically
@@ -34,6 +35,8 @@ NOT_IN_FINGERPRINT = {
     "save_total_limit", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
     "hub_token", "push_to_hub_token", "save_on_each_node",
 }  # fmt: skip
+# Callbacks that only show progress; which of them is there depends on disable_tqdm and on the kernel.
+DISPLAYS = {"PrinterCallback", "ProgressCallback", "NotebookProgressCallback"}
 SAVES_A_RUN = 4
 
 
@@ -61,7 +64,8 @@ def recorded(trainer, name: str) -> Run:
     """Train with `trainer`, or load the same run if it was done before.
 
     Either way `trainer.model` ends as training leaves it, and one line says what happened. Raises
-    LabError if another process is training the same run or the disk cannot be written.
+    LabError if another process is training the same run, the disk cannot be written, or `trainer` has
+    trained before and this is not the run it finished.
     """
     key = fingerprint(trainer)
     folder = files.RUNS / f"{name}-{key[:12]}"
@@ -99,26 +103,41 @@ def one_at_a_time(folder: Path):
 def fingerprint(trainer) -> str:
     """Hex SHA-256 of everything that decides the result of `trainer.train()`.
 
-    Tokenised rows, every parameter before training, the training arguments without paths and logging,
-    the code of trainer, collator and callbacks, the thread count and the versions of the libraries.
+    Tokenised rows, every parameter before training, the model's settings, the optimizer if one was
+    handed in, the training arguments without paths and logging, the code of trainer, collator and
+    callbacks, the thread count and the versions of the libraries.
     """
     digest = hashlib.sha256()
     for row in trainer.train_dataset:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    digest.update(weights_hash(trainer.model).encode())
     arguments = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_IN_FINGERPRINT}
-    callbacks = [type(c) for c in trainer.callback_handler.callbacks if type(c) is not Checkpoints]
+    callbacks = [type(c) for c in trainer.callback_handler.callbacks]
+    callbacks = [c for c in callbacks if c is not Checkpoints and c.__name__ not in DISPLAYS]
     code = [type(trainer), type(trainer.data_collator), *callbacks]
     versions = [f"{library} {importlib.metadata.version(library)}" for library in LIBRARIES]
     facts = {
         "arguments": arguments,
         "code": sorted(source_of(cls) for cls in code),
         "peft": peft_settings(trainer.model),
+        "start": starting_point(trainer),
         "threads": torch.get_num_threads(),
         "versions": versions,
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return digest.hexdigest()
+
+
+def starting_point(trainer) -> dict:
+    """What training itself will change. Kept once it has, so that a cell run again finds its run."""
+    if hasattr(trainer, "starting_point"):
+        return trainer.starting_point
+    config = trainer.model.config
+    settings = {k: v for k, v in config.to_dict().items() if k != "_name_or_path"}
+    return {
+        "weights": weights_hash(trainer.model),
+        "model": settings | {"attention": config._attn_implementation},
+        "optimizer": str(trainer.optimizer),  # None unless one was handed in
+    }
 
 
 def peft_settings(model) -> dict:
@@ -156,7 +175,17 @@ class Checkpoints(TrainerCallback):
 
     The trainer writes a checkpoint file by file. A kill in between leaves a folder that cannot be
     resumed or, worse, resumes without the optimizer's state to another result.
+
+    It also seeds each epoch: group_by_length draws an epoch's order from the global generator, which
+    a run resumed in the middle of the epoch has in another state.
     """
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        set_seed(args.seed + int(state.epoch or 0))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.epoch == int(state.epoch):  # what a checkpoint between two epochs has to hold
+            set_seed(args.seed + int(state.epoch))
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -189,23 +218,27 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
 
 def train(trainer, folder: Path, name: str, key: str) -> Run:
     """Train from the newest whole checkpoint or from the start, then save the result."""
+    if hasattr(trainer, "starting_point"):
+        raise LabError(
+            f"The trainer of {name} has trained before. Make it again (run the cell that builds model and "
+            "trainer), then run this."
+        )
+    trainer.starting_point = starting_point(trainer)
     checkpoints = folder / "checkpoints"
     start = newest_whole_checkpoint(checkpoints)
-    steps = planned_steps(trainer)
     args = trainer.args
     args.output_dir = str(checkpoints)
     args.save_strategy, args.save_total_limit = "steps", 2
-    args.save_steps = max(1, -(-steps // SAVES_A_RUN))
+    args.save_steps = steps_between_saves(trainer)
     if not any(type(c) is Checkpoints for c in trainer.callback_handler.callbacks):
         trainer.add_callback(Checkpoints)
     try:
         result = trainer.train(resume_from_checkpoint=str(start) if start else None)
-    except (OSError, RuntimeError) as error:
-        if not disk_trouble(error, folder):
+    except Exception as error:
+        if isinstance(error, LabError) or not disk_trouble(error):
             raise
         raise LabError(
-            f"Training stopped because {short(folder)} cannot be written ({error}). Free some disk and "
-            "run the cell again: it goes on from the last whole checkpoint."
+            f"Training stopped because {short(folder)} cannot be written ({first_line(error)}). {TO_GO_ON}"
         ) from error
     seconds = result.metrics["train_runtime"]
     save(trainer, folder, key, seconds)
@@ -216,6 +249,21 @@ def train(trainer, folder: Path, name: str, key: str) -> Run:
     return Run(name, key, folder, trainer.state.log_history, seconds, outcome)
 
 
+TO_GO_ON = (
+    "Free some disk, make the trainer again (run the cell that builds model and trainer) and run this "
+    "again: it goes on from the last whole checkpoint."
+)
+
+
+def steps_between_saves(trainer) -> int:
+    """A multiple of logging_steps: the sum of losses since the last log is not in a checkpoint."""
+    steps, log_every = planned_steps(trainer), trainer.args.logging_steps
+    if log_every < 1:  # a share of all steps
+        log_every = math.ceil(steps * log_every)
+    log_every = max(1, int(log_every))
+    return log_every * max(1, math.ceil(steps / SAVES_A_RUN / log_every))
+
+
 def planned_steps(trainer) -> int:
     """The number of optimizer steps the trainer will take."""
     if trainer.args.max_steps > 0:
@@ -224,7 +272,12 @@ def planned_steps(trainer) -> int:
     return max(1, int(per_epoch * trainer.args.num_train_epochs))
 
 
-def disk_trouble(error: BaseException, folder: Path) -> bool:
+def first_line(error: BaseException) -> str:
+    """An error's message without the C++ stack that torch adds to it."""
+    return str(error).strip().split("\n")[0]
+
+
+def disk_trouble(error: BaseException) -> bool:
     """True for an OSError and for the errors that torch and safetensors make of a full disk."""
     text = str(error).lower()
     return isinstance(error, OSError) or any(
@@ -247,8 +300,7 @@ def save(trainer, folder: Path, key: str, seconds: float) -> None:
     except Exception as error:
         scratch.unlink(missing_ok=True)
         raise LabError(
-            f"Training is done but {short(weights)} cannot be written ({error}). Free some disk and run "
-            "the cell again: it goes on from the last whole checkpoint."
+            f"Training is done but {short(weights)} cannot be written ({first_line(error)}). {TO_GO_ON}"
         ) from error
     record = {
         "fingerprint": key,
@@ -270,15 +322,18 @@ def load(trainer, folder: Path, name: str, key: str) -> Run | None:
         if files.sha256(folder / "trained.safetensors") != record["sha256"]:
             raise ValueError("trained.safetensors has the wrong hash")
         weights = load_file(folder / "trained.safetensors")
-    except (OSError, ValueError, KeyError) as error:
+        run = Run(name, key, folder, record["log"], record["seconds"], "loaded")
+        step, in_training_mode = record["global_step"], record["in_training_mode"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"{short(folder)} is damaged ({error}); training again")
         (folder / "run.json").unlink(missing_ok=True)
         return None
+    trainer.starting_point = starting_point(trainer)
     with torch.no_grad():
         for parameter_name, parameter in trainer.model.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(weights[parameter_name])
-    trainer.model.train(record["in_training_mode"])
-    trainer.state.log_history = record["log"]
-    trainer.state.global_step = record["global_step"]
-    return Run(name, key, folder, record["log"], record["seconds"], "loaded")
+    trainer.model.train(in_training_mode)
+    trainer.state.log_history = run.log
+    trainer.state.global_step = step
+    return run

@@ -180,7 +180,8 @@ loss_of = exercises.answer_loss.or_reference(answer_loss)
 #
 # $$W' = W + \frac{\alpha}{r} B A$$
 #
-# with $A$ of shape $r \times \mathrm{in}$ and $B$ of shape $\mathrm{out} \times r$; only $A$ and $B$ are trained. $r$ is the *rank*, *alpha* a scale. $B$ starts at zero, so the model
+# with $A$ of shape $r \times \mathrm{in}$ and $B$ of shape $\mathrm{out} \times r$.
+# Only $A$ and $B$ are trained. $r$ is the *rank*, *alpha* a scale. $B$ starts at zero, so the model
 # starts exactly where it was. Notebook 02 takes this apart; here you use it. The guides say LoRA trains
 # 0.1 to 1 % of a model's parameters. What is your guess for rank 16 on every linear layer of this model?
 

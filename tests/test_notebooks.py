@@ -127,7 +127,8 @@ def test_notebook_01_and_the_shared_recipe_are_the_same_run(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
     code = (
         "import torch; from labsupport import recipe, training, profiles;"
-        "torch.set_num_threads(profiles.current().threads); print(training.fingerprint(recipe.trainer())[:12])"
+        "torch.set_num_threads(profiles.current().threads);"
+        "print(training.fingerprint(recipe.trainer())[:12])"
     )
     key = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True

@@ -157,6 +157,7 @@ def _reply_cases():
         (right.replace(",", ", ").replace(":", ": "), _ROW),
         ('{"urgency":"normal","order_id":"RL-48213","product":"Kestrel tent","intent":"defect"}', _ROW),
         (right.replace("normal", "high"), _ROW),
+        (right.replace("defect", "return"), _ROW),
         (right.replace("RL-48213", "RL-48218"), _ROW),
         (right.replace("Kestrel tent", "kestrel tent"), _ROW),
         (bare.replace("null", '"null"', 1), _BARE),

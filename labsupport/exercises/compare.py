@@ -1,0 +1,282 @@
+"""Comparing two answers of any kind: numbers in any container, tensors, text, dicts, nested lists."""
+
+from __future__ import annotations
+
+import math
+import re
+import reprlib
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+HALF = ("float16", "bfloat16")
+
+
+# Values in short ---
+class _Brief(reprlib.Repr):
+    """Reprs that fit a sentence and are the same in every run."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxstring = self.maxother = 60
+
+    def repr_Tensor(self, x, level):
+        if math.prod(x.shape) <= 6:
+            return self.repr1(x.tolist(), level)
+        return f"{type(x).__name__} of shape {tuple(x.shape)}"
+
+    repr_Parameter = repr_ndarray = repr_Tensor
+
+    def repr_float(self, x, level):
+        return repr(float(f"{x:.6g}"))
+
+    def repr_instance(self, x, level):
+        # No addresses: they change from run to run.
+        return re.sub(r" at 0x[0-9a-f]+", "", " ".join(super().repr_instance(x, level).split()))
+
+
+def brief(value) -> str:
+    """A short repr for a message."""
+    try:
+        return _Brief().repr(value)
+    except Exception:  # a meta tensor, or a learner's class with a broken __repr__
+        return f"a {type(value).__name__}"
+
+
+# Values in a common form --------------------------------------------------------------------
+
+
+class Numbers(NamedTuple):
+    """Numbers of any origin as one array, with the dtype they had and the type that held them."""
+
+    array: np.ndarray
+    dtype: str
+    origin: str
+
+    @property
+    def exact(self) -> bool:
+        return self.array.dtype.kind not in "fc"
+
+
+def plain(value) -> Any:
+    """A snapshot of a result as Numbers, str, None, lists and dicts, whatever container held it."""
+    torch = sys.modules.get("torch")
+    origin = type(value).__name__
+    if torch is not None and isinstance(value, torch.Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        value = value.detach().cpu()
+        value = value.double() if value.is_floating_point() else value
+        return Numbers(value.numpy().copy(), dtype, origin)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
+        array = np.array(value)
+        if array.dtype.kind not in "biufc" and not isinstance(value, int):  # huge ints are objects
+            return plain(value.tolist())
+        double = array.astype(np.float64) if array.dtype.kind == "f" else array
+        return Numbers(double, array.dtype.name, origin)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, range)):
+        return _stacked([plain(item) for item in value], origin)
+    return value
+
+
+def _stacked(items: list, origin: str) -> Numbers | list:
+    """One array for a list of equally shaped numbers, so that it equals an array or a tensor.
+
+    Integers beside floats stay apart: a count must not get the tolerance of its neighbour.
+    """
+    if not items:
+        return Numbers(np.empty(0, int), "int64", origin)
+    if not all(isinstance(item, Numbers) for item in items):
+        return items
+    if len({(item.array.shape, item.exact) for item in items}) > 1:
+        return items
+    coarsest = max((item.dtype for item in items), key=default_tolerance)
+    return Numbers(np.stack([item.array for item in items]), coarsest, origin)
+
+
+def default_tolerance(dtype: str) -> float:
+    """Relative and absolute tolerance of floats of that dtype."""
+    return 1e-2 if dtype in HALF else 1e-5 if dtype == "float32" else 1e-6
+
+
+def _kind(value) -> str:
+    if isinstance(value, Numbers):
+        return "sequence" if value.array.ndim else "number"
+    if isinstance(value, list):
+        return "sequence"
+    return type(value).__name__
+
+
+def _rows(value: Numbers | list) -> list:
+    if isinstance(value, list):
+        return value
+    if value.array.ndim > 1:
+        return [Numbers(row, value.dtype, value.origin) for row in value.array]
+    items = value.array.tolist()
+    return [Numbers(np.asarray(x), value.dtype, type(x).__name__) for x in items]
+
+
+def _described(value) -> str:
+    if isinstance(value, Numbers) and value.array.ndim:
+        return f"{_a(value.origin)} of shape {value.array.shape}"
+    if isinstance(value, Numbers):
+        return f"{_a(value.origin)} ({_number(value.array.item())})"
+    if isinstance(value, str):
+        return f"a str ({brief(value)})"
+    return "None" if value is None else _a(type(value).__name__)
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
+
+
+def _number(value) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+# Comparing ----------------------------------------------------------------------------------
+
+
+class Mismatch(NamedTuple):
+    """One difference. The lowest rank speaks first; within a rank, the largest size."""
+
+    rank: int
+    size: float
+    text: str
+
+
+TYPE, NOT_FINITE, KEYS, SHAPE, VALUE = range(5)
+
+
+def mismatches(expected, got, tolerance: float | None = None, path: str = "") -> list[Mismatch]:
+    """All differences between two values in plain form; an empty list if they agree.
+
+    Integers, strings and None must agree exactly, whatever the tolerance; for floats it is
+    relative and absolute, and by default follows the dtype.
+    """
+    at = f" at {path}" if path else ""
+    if _kind(expected) != _kind(got):
+        text = f"It returned {_described(got)}{at} where {_described_type(expected)} was expected"
+        return [Mismatch(TYPE, 0, text)]
+    if isinstance(expected, dict):
+        return _dict_mismatches(expected, got, tolerance, path)
+    if isinstance(expected, Numbers) and isinstance(got, Numbers):
+        return _number_mismatches(expected, got, tolerance, at)
+    if _kind(expected) == "sequence":
+        return _list_mismatches(_rows(expected), _rows(got), tolerance, path)
+    if isinstance(expected, str):
+        return [] if expected == got else [Mismatch(VALUE, 0, _text_difference(expected, got, at))]
+    if expected == got:
+        return []
+    text = f"It returned {brief(got)}{at} where {brief(expected)} was expected"
+    return [Mismatch(VALUE, 0, text)]
+
+
+def _described_type(value) -> str:
+    """The expected type, without giving the expected value away."""
+    if _kind(value) == "number":
+        return f"a number ({value.origin})"
+    return "a str" if isinstance(value, str) else _described(value)
+
+
+def _dict_mismatches(expected: dict, got: dict, tolerance, path: str) -> list[Mismatch]:
+    missing = [brief(key) for key in expected if key not in got]
+    extra = [brief(key) for key in got if key not in expected]
+    if missing or extra:
+        parts = [f"misses {', '.join(missing)}"] if missing else []
+        parts += [f"has {', '.join(extra)} too many"] if extra else []
+        where = f" at {path}" if path else ""
+        return [Mismatch(KEYS, 0, f"Its dict{where} has other keys: it {' and '.join(parts)}")]
+    found = [mismatches(expected[k], got[k], tolerance, f"{path}[{k!r}]") for k in expected]
+    return [mismatch for some in found for mismatch in some]
+
+
+def _list_mismatches(expected: list, got: list, tolerance, path: str) -> list[Mismatch]:
+    if len(expected) != len(got):
+        where = f" at {path}" if path else ""
+        text = f"It returned length {len(got)}{where} where {len(expected)} was expected"
+        return [Mismatch(SHAPE, 0, text)]
+    pairs = enumerate(zip(expected, got, strict=True))
+    found = [mismatches(e, g, tolerance, f"{path}[{i}]") for i, (e, g) in pairs]
+    return [mismatch for some in found for mismatch in some]
+
+
+def _number_mismatches(expected: Numbers, got: Numbers, tolerance, at: str) -> list[Mismatch]:
+    e, g = expected.array, got.array
+    if e.shape != g.shape:
+        text = f"It returned shape {g.shape}{at} where {e.shape} was expected"
+        if e.ndim == g.ndim == 1:
+            text = f"It returned length {len(g)}{at} where {len(e)} was expected"
+        return [Mismatch(SHAPE, 0, text)]
+    with np.errstate(all="ignore"):
+        agree = np.asarray(e == g)
+        if not expected.exact:
+            common = complex if "c" in e.dtype.kind + g.dtype.kind else float
+            e, g = e.astype(common), g.astype(common)
+            limit = _float_tolerance(expected, got) if tolerance is None else tolerance
+            close = np.isfinite(e) & np.isfinite(g) & (np.abs(e - g) <= limit + limit * np.abs(e))
+            agree = agree | close | (np.isnan(e) & np.isnan(g))
+    if agree.all():
+        return []
+    return [_not_finite(expected, got, at) or _largest(e, g, agree, _half_note(expected, got), at)]
+
+
+def _float_tolerance(expected: Numbers, got: Numbers) -> float:
+    """The reference's dtype decides; float32 is fine where python floats were expected.
+
+    Half precision is not: it would pass answers that are wrong in the third digit.
+    """
+    both = max(default_tolerance(expected.dtype), default_tolerance(got.dtype))
+    return default_tolerance(expected.dtype) if got.dtype in HALF else both
+
+
+def _not_finite(expected: Numbers, got: Numbers, at: str) -> Mismatch | None:
+    if got.exact:
+        return None
+    fine = np.ones(got.array.shape, bool) if expected.exact else np.isfinite(expected.array)
+    for name, found in (("NaN", np.isnan(got.array)), ("infinity", np.isinf(got.array))):
+        count = int((found & fine).sum())
+        if count:
+            what = f"{name} in {count:,} of {got.array.size:,} values" if got.array.ndim else name
+            return Mismatch(NOT_FINITE, 0, f"It returned {what}{at}, not a finite number")
+    return None
+
+
+def _largest(e: np.ndarray, g: np.ndarray, agree: np.ndarray, note: str, at: str) -> Mismatch:
+    """The size of the difference, at the element where it is largest."""
+    exact = e.dtype.kind not in "fc" and g.dtype.kind not in "fc"
+    # Python's integers neither wrap around (uint8) nor round (above 2**53).
+    apart = np.abs(e.astype(object) - g.astype(object)) if exact else np.abs(e - g)
+    sizes = np.where(agree, 0.0, np.nan_to_num(np.asarray(apart, float), nan=np.inf, posinf=np.inf))
+    index = np.unravel_index(int(sizes.argmax()), e.shape)
+    difference, wanted = np.asarray(apart)[index], e[index]
+    difference = int(difference) if exact else float(difference)
+    wanted = wanted.item() if isinstance(wanted, np.generic) else wanted
+    place = f" (element {list(map(int, index))})" if e.ndim else ""
+    text = f"The largest difference is {_number(difference)} where {_number(wanted)} was expected"
+    if isinstance(wanted, bool):
+        text = f"It returned {g[index]} where {wanted} was expected"
+    return Mismatch(VALUE, float(sizes[index]), f"{text}{at}{place}{note}")
+
+
+def _half_note(expected: Numbers, got: Numbers) -> str:
+    if got.dtype not in HALF or expected.dtype in HALF or expected.exact:
+        return ""
+    return f" (your values are {got.dtype}, the expected ones {expected.dtype})"
+
+
+def _text_difference(expected: str, got: str, at: str) -> str:
+    same = 0
+    while same < min(len(expected), len(got)) and expected[same] == got[same]:
+        same += 1
+    if max(len(expected), len(got)) <= 60:
+        return f"It returned {got!r}{at} where {expected!r} was expected"
+    start = max(0, same - 15)
+    mine, theirs = got[start : same + 25], expected[start : same + 25]
+    text = f"Its text{at} differs from character {same + 1} on"
+    return f"{text}: ...{mine!r} where ...{theirs!r} was expected"

@@ -1,0 +1,27 @@
+"""Settings that must stand before torch or labsupport is imported, and what several tests share."""
+
+import os
+import tempfile
+
+_runs = tempfile.TemporaryDirectory(prefix="lab-runs-")  # removed when the interpreter ends
+os.environ |= {
+    "LAB_RUNS": _runs.name,
+    "LAB_THREADS": "1",
+    "LAB_DTYPE": "float32",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The bundled base model's tokenizer."""
+    from transformers import AutoTokenizer
+
+    from labsupport import base_model
+
+    return AutoTokenizer.from_pretrained(base_model.bundled_folder())

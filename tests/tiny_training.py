@@ -1,0 +1,154 @@
+"""A training of seconds, for the tests of recorded runs: a random two-layer Llama with LoRA.
+
+    python tests/tiny_training.py --steps 12 [--runs FOLDER] [--kill MOMENT ...]
+
+Prints the hash of the trained weights and the outcome as JSON. With --kill it trains once a moment, in
+a forked process that kills itself then (SIGKILL), with FOLDER/MOMENT as the folder for runs.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from datasets import Dataset, disable_progress_bars
+from peft import LoraConfig
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from labsupport import files, tickets, training
+
+NAME = "tiny"
+STEPS = 12  # with 16 rows and batches of 2: an epoch is 8 steps, checkpoints at 3, 6, 9, 12
+
+
+def tiny_model(seed: int = 0, **settings) -> LlamaForCausalLM:
+    """A random Llama of 1.6 million parameters, nearly all of them embeddings."""
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tokens = {"vocab_size": 49152, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    config = {"num_key_value_heads": 2, "tie_word_embeddings": True, **sizes, **tokens, **settings}
+    return LlamaForCausalLM(LlamaConfig(**config))
+
+
+def tiny_trainer(tokenizer, rows=16, steps=STEPS, lora=None, model_seed=0, **arguments) -> SFTTrainer:
+    """An untrained trainer. rows: a number or a list of rows; lora: changed settings, False for none."""
+    torch.set_num_threads(1)
+    disable_progress_bars()
+    rows = tickets.load("train")[:rows] if isinstance(rows, int) else rows
+    settings = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": "all-linear"} | (lora or {})
+    defaults = {
+        "output_dir": "unused",
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 2,
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "seed": 0,
+        "bf16": False,
+        "activation_checkpointing": False,
+    }
+    model = tiny_model(model_seed)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**defaults | {"max_steps": steps} | arguments, use_cpu=True),
+        train_dataset=Dataset.from_list(tickets.as_prompt_completion(rows)),
+        processing_class=tokenizer,
+        peft_config=None if lora is False else LoraConfig(task_type="CAUSAL_LM", **settings),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+# ---------------------------------------------------------------- dying at a chosen moment
+
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_step(trainer, number: int) -> None:
+    real = trainer.training_step
+
+    def step(*args, **kwargs):
+        if trainer.state.global_step == number:
+            die()
+        return real(*args, **kwargs)
+
+    trainer.training_step = step
+
+
+def die_in_checkpoint(trainer, step: int) -> None:
+    """Weights and optimizer are on disk; the states of generators and trainer and the manifest are not."""
+    real = trainer._save_rng_state
+    trainer._save_rng_state = lambda folder: die() if trainer.state.global_step == step else real(folder)
+
+
+def die_before_writing(name: str) -> None:
+    real = training.write_atomically
+    training.write_atomically = lambda path, text: die() if str(path).endswith(name) else real(path, text)
+
+
+def die_in_final_weights() -> None:
+    def half(tensors, path):
+        Path(path).write_bytes(b"half of it")
+        die()
+
+    training.save_file = half
+
+
+MOMENTS = {
+    "before_first_checkpoint": lambda trainer: die_in_step(trainer, 2),
+    "after_checkpoint": lambda trainer: die_in_step(trainer, 3),
+    "in_checkpoint": lambda trainer: die_in_checkpoint(trainer, 6),
+    "before_manifest": lambda trainer: die_before_writing("checkpoint-6/manifest.json"),
+    "in_second_epoch": lambda trainer: die_in_step(trainer, 10),
+    "in_final_weights": lambda trainer: die_in_final_weights(),
+    "before_run_json": lambda trainer: die_before_writing("run.json"),
+}
+
+
+def train_and_die(tokenizer, moment: str, runs: Path, **settings) -> None:
+    """Train in a forked process that kills itself at the moment."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        files.RUNS = runs
+        trainer = tiny_trainer(tokenizer, **settings)
+        MOMENTS[moment](trainer)
+        try:
+            training.recorded(trainer, NAME)
+        finally:
+            os._exit(1)  # it should not have come so far
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"{moment}: {status}"
+
+
+def main() -> None:
+    from transformers import AutoTokenizer
+
+    from labsupport import base_model
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--runs", type=Path, default=files.RUNS)
+    parser.add_argument("--kill", nargs="*", choices=MOMENTS, default=[])
+    options = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(base_model.bundled_folder())
+    settings = {"rows": options.rows, "steps": options.steps}
+    for moment in options.kill:
+        train_and_die(tokenizer, moment, options.runs / moment, **settings)
+    if not options.kill:
+        files.RUNS = options.runs
+        trainer = tiny_trainer(tokenizer, **settings)
+        run = training.recorded(trainer, NAME)
+        print(json.dumps({"weights": training.weights_hash(trainer.model), "outcome": run.outcome}))
+
+
+if __name__ == "__main__":
+    main()
