@@ -73,7 +73,7 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
     upstream.quiet_known_noise()
     profile = profiles.current()
     where, dtype = path(name), dtype or ("nf4" if profile.quantize else profile.dtype)
-    options = {"device_map": device or profile.device}
+    options = {"device_map": device or profile.device, "attn_implementation": profile.attention}
     if dtype == "nf4":
         upstream.guard_4bit_on_cpu()
         compute = torch.float32 if profile.device == "cpu" else getattr(torch, profile.dtype)
@@ -198,5 +198,15 @@ def convert(gguf: Path, folder: Path) -> None:
     model.load_state_dict(expanded.state_dict())
     model.tie_weights()
     model.generation_config = expanded.generation_config
-    model.save_pretrained(folder)
+    save(model, folder)
     tokenizer.save_pretrained(folder)
+
+
+def save(model, folder: Path) -> None:
+    """save_pretrained, with a full disk as the OSError that it is: safetensors raises its own error."""
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error

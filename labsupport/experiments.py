@@ -78,11 +78,12 @@ def published(name: str) -> dict:
 
 
 def read(file: Path) -> dict | None:
-    """A JSON file, or None if it is missing or damaged."""
+    """A JSON file that holds an object with something in it, or None if it is missing or damaged."""
     try:
-        return json.loads(file.read_text())
+        record = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
+    return record if isinstance(record, dict) and record else None
 
 
 def cell_file(folder: Path, cell: dict) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 def trainer(seed: int = 0):
     """An untrained SFTTrainer with the course's LoRA recipe on the current profile."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback
@@ -20,7 +21,7 @@ def trainer(seed: int = 0):
     rows = tickets.load("train")[: profile.train_rows]
     arguments = SFTConfig(
         output_dir=str(files.RUNS / "trainer"),
-        learning_rate=LEARNING_RATE,
+        learning_rate=1e-3,
         num_train_epochs=1,
         max_steps=profile.max_steps,
         lr_scheduler_type="cosine",
@@ -33,11 +34,12 @@ def trainer(seed: int = 0):
         use_cpu=profile.use_cpu,
         bf16=profile.bf16,
         fp16=profile.fp16,
-        logging_steps=2,
+        logging_steps=8,
         report_to="none",
         disable_tqdm=True,
         seed=seed,
     )
+    torch.manual_seed(seed)  # decides the adapters' first weights
     result = SFTTrainer(
         model=model,
         args=arguments,
@@ -47,6 +49,3 @@ def trainer(seed: int = 0):
     )
     result.remove_callback(PrinterCallback)
     return result
-
-
-LEARNING_RATE = 1e-3

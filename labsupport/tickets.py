@@ -17,8 +17,8 @@ FIELDS = ("intent", "product", "order_id", "urgency")
 SPLITS = ("train", "validation", "test_lookalike", "test_production")
 
 SYSTEM_PROMPT = (
-    "Label the message as JSON. "
-    f"intent: {'|'.join(INTENTS)}. product, order_id: copied or null. urgency: {'|'.join(URGENCIES)}."
+    f"JSON with intent: {'|'.join(INTENTS)}; "
+    f"product, order_id: copied or null; urgency: {'|'.join(URGENCIES)}"
 )
 
 ROW_SCHEMA = {

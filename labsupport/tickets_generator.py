@@ -90,7 +90,7 @@ def product_name(rng: random.Random, slots: dict, test: bool) -> str:
     series, kind = rng.choice(slots["series"][test]), rng.choice(slots["kinds"])
     model = rng.choice(slots["models"])
     forms = [f"{series} {model} {kind}", f"{series} {kind}", f"{series} {model}", kind]
-    return rng.choices(forms, weights=[3, 3, 1, 4])[0]
+    return rng.choices(forms, weights=[4, 10, 1, 8])[0]
 
 
 def order_id(rng: random.Random) -> tuple[str, str]:

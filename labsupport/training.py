@@ -144,7 +144,11 @@ def peft_settings(model) -> dict:
     """The adapter settings that are not visible in the weights: alpha, dropout and their like."""
     configs = getattr(model, "peft_config", {})
     return {
-        name: {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+        name: {
+            k: sorted(v) if isinstance(v, set) else v
+            for k, v in config.to_dict().items()
+            if k != "base_model_name_or_path"  # a folder; the weights are in the fingerprint
+        }
         for name, config in configs.items()
     }
 
@@ -202,13 +206,23 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def is_last(checkpoint: Path) -> bool:
+    """True if a whole checkpoint has no steps left to do."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    return state["global_step"] >= state["max_steps"]
+
+
 def newest_whole_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint to resume from; broken ones are named and deleted."""
+    """The checkpoint to resume from; broken ones are named and deleted.
+
+    So is one of the last step: resumed there, the trainer would take one step too many.
+    """
     found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
     for checkpoint in found:
-        if is_whole(checkpoint):
+        whole = is_whole(checkpoint)
+        if whole and not is_last(checkpoint):
             return checkpoint
-        print(f"{short(checkpoint)} is not whole; leaving it out")
+        print(f"{short(checkpoint)} is {'of the last step' if whole else 'not whole'}; leaving it out")
         shutil.rmtree(checkpoint, ignore_errors=True)
     return None
 

@@ -12,7 +12,17 @@ from labsupport.files import DATA, ROOT, LabError
 GOOD_FILE = DATA / "tickets" / "validation.jsonl"
 
 
-def test_doctor_json_is_one_document_on_standard_output(monkeypatch):
+@pytest.fixture
+def quick_doctor(monkeypatch):
+    """The examination without hashing the model or looking for a card."""
+    from labsupport import doctor, profiles
+
+    monkeypatch.setattr(doctor, "model", lambda: doctor.Finding("base model", True, "whole"))
+    monkeypatch.setattr(profiles, "gpu", lambda: None)
+    return doctor
+
+
+def test_doctor_json_is_one_document_on_standard_output():
     command = [sys.executable, "-m", "labsupport.cli", "doctor", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     result = json.loads(done.stdout)
@@ -21,17 +31,15 @@ def test_doctor_json_is_one_document_on_standard_output(monkeypatch):
     assert "Traceback" not in done.stderr
 
 
-def test_doctor_tells_the_fix_of_what_is_wrong_and_ends_with_1(monkeypatch, capsys):
-    from labsupport import doctor
-
-    bad = doctor.Finding("disk", False, "0.1 GiB free", "Free some.")
-    monkeypatch.setattr(doctor, "disk", lambda: bad)
+def test_doctor_tells_the_fix_of_what_is_wrong_and_ends_with_1(monkeypatch, capsys, quick_doctor):
+    bad = quick_doctor.Finding("disk", False, "0.1 GiB free", "Free some.")
+    monkeypatch.setattr(quick_doctor, "disk", lambda: bad)
     assert cli.main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "BAD  disk: 0.1 GiB free\n     Free some." in out
 
 
-def test_doctor_reports_the_settings_that_are_wrong(monkeypatch, capsys):
+def test_doctor_reports_the_settings_that_are_wrong(monkeypatch, capsys, quick_doctor):
     monkeypatch.setenv("LAB_PROFILE", "huge")
     assert cli.main(["doctor", "--json"]) == 1
     result = json.loads(capsys.readouterr().out)
@@ -47,7 +55,7 @@ def test_an_unknown_verb_is_one_line_with_the_valid_ones(capsys):
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_help_of_a_verb_explains_and_does_nothing_else(verb, capsys, monkeypatch):
+def test_help_of_a_verb_explains_and_does_nothing_else(verb, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([verb, "--help"])
     assert end.value.code == 0
@@ -67,11 +75,11 @@ def test_help_shows_the_learners_verbs_and_help_all_every_one(capsys):
 def test_validate_names_file_and_line_of_each_bad_file(tmp_path, capsys):
     lines = GOOD_FILE.read_text(encoding="utf-8").splitlines()[:3]
     broken = tmp_path / "broken.jsonl"
-    broken.write_text("\n".join([*lines[:2], lines[2].replace('"urgency"', '"urgent"')]), encoding="utf-8")
+    broken.write_text("\n".join([*lines[:2], lines[2].replace('"urgency"', '"hurry"')]), encoding="utf-8")
     missing = tmp_path / "missing.jsonl"
     assert cli.main(["validate", str(broken), str(GOOD_FILE), str(missing)]) == 1
     first, second, third = capsys.readouterr().out.splitlines()
-    assert f"{broken}, line 3" in first and "urgent" in first
+    assert f"{broken}, line 3: 'urgency' is a required property" in first
     assert "all good" in second
     assert str(missing) in third
     assert cli.main(["validate", str(GOOD_FILE)]) == 0

@@ -64,7 +64,9 @@ def test_exercise_is_well_made(exercise):
     assert 1 <= len(exercise.hints) <= 3
 
 
-@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES, ids=lambda x: x[0].__name__ if isinstance(x, tuple) else x.name)
+@pytest.mark.parametrize(
+    ("exercise", "mistake"), MISTAKES, ids=lambda x: x[0].__name__ if isinstance(x, tuple) else x.name
+)
 def test_each_mistake_gets_its_own_diagnosis(exercise, mistake):
     function, message = mistake
     result = exercise.check(function)

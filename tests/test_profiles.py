@@ -188,9 +188,8 @@ def test_a_cards_arguments_are_known_to_trl_and_mix_one_format(monkeypatch, reci
     assert set(arguments) <= set(inspect.signature(SFTConfig).parameters)
     assert not arguments["use_cpu"] and arguments["activation_checkpointing"]
     assert (arguments["bf16"], arguments["fp16"]) == (CARDS[card]["bf16"], not CARDS[card]["bf16"])
-    assert arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] == 8
 
 
-def test_every_profile_sees_eight_rows_a_step():
-    for profile in profiles.PROFILES.values():
-        assert profile.batch_size * profile.accumulation == 8, profile.name
+def test_every_card_sees_the_same_number_of_rows_a_step():
+    cards = [profile for profile in profiles.PROFILES.values() if not profile.use_cpu]
+    assert len({profile.batch_size * profile.accumulation for profile in cards}) == 1
