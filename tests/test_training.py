@@ -386,7 +386,7 @@ def small_disk(tmp_path, monkeypatch):
             subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-# 4 KiB: not even weights; 128 KiB: weights, no optimizer; 4.1 MiB: one checkpoint, not a second.
+# From "not even the weights of a checkpoint" to "one checkpoint, or most of it, but no second".
 @pytest.mark.parametrize("size", ["16k", "128k", "4200k"])
 def test_a_really_full_disk(size, whole, small_disk, tokenizer):
     runs = small_disk(f"size={size}")
