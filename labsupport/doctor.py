@@ -16,8 +16,15 @@ from packaging.requirements import Requirement
 from labsupport import base_model, files, profiles
 from labsupport.files import ROOT, STATE, LabError, write_atomically
 
-# Training speed, in tokens a second, of the machine on which the notebooks' minutes were measured.
-REFERENCE_TOKENS_PER_SECOND = 200
+# Training speed, in tokens a second, of the machine on which MINUTES were measured (two cores with AMX,
+# bfloat16), by tokens_per_second(). A test compares the README's table with these.
+REFERENCE = 200
+MINUTES = {
+    "notebook 01, the fine-tune": 7.0,
+    "notebook 01, all cells": 11.0,
+    "lab.py test --fast": 4.0,
+    "lab.py test": 20.0,
+}
 NEEDED_GIB = 2
 
 
@@ -76,13 +83,6 @@ def tokens_per_second(dtype: str, threads: int, seconds: float) -> float:
     return ids.numel() / min(times[1:])  # the first step warms up
 
 
-def minutes_factor() -> float:
-    """How many times longer this machine takes than the one the printed minutes come from."""
-    settings = profiles.read_settings()
-    speed = settings.get("tokens_per_second", {}).get(settings.get("dtype"))
-    return REFERENCE_TOKENS_PER_SECOND / speed if speed else 1.0
-
-
 # ---------------------------------------------------------------- the report
 
 
@@ -92,14 +92,10 @@ def examine(calibrate: bool = False) -> dict:
     findings = [python(), *packages(), model(), disk(), graphics_card()]
     speed = settings.get("tokens_per_second", {}).get(settings.get("dtype"))
     if calibrate:
-        speed = tokens_per_second(settings.get("dtype", "float32"), settings.get("threads", 2), 20)
-        changed = {
-            **settings.get("tokens_per_second", {}),
-            settings.get("dtype", "float32"): round(speed, 1),
-        }
-        write_atomically(
-            STATE / "ready.json", json.dumps({**settings, "tokens_per_second": changed}, indent=1)
-        )
+        dtype = settings.get("dtype", "float32")
+        speed = round(tokens_per_second(dtype, settings.get("threads", 2), 20), 1)
+        settings["tokens_per_second"] = settings.get("tokens_per_second", {}) | {dtype: speed}
+        write_atomically(STATE / "ready.json", json.dumps(settings, indent=1))
     try:
         profile = profiles.current().name
     except LabError as error:
@@ -112,7 +108,7 @@ def examine(calibrate: bool = False) -> dict:
         "dtype": settings.get("dtype"),
         "threads": settings.get("threads"),
         "tokens_per_second": speed,
-        "minutes_factor": round(REFERENCE_TOKENS_PER_SECOND / speed, 2) if speed else None,
+        "minutes": {what: round(m * REFERENCE / speed, 1) for what, m in MINUTES.items()} if speed else None,
     }
 
 
@@ -125,10 +121,8 @@ def report(result: dict) -> str:
             lines.append(f"     {finding['fix']}")
     lines.append(f"profile {result['profile']}, {result['dtype']}, {result['threads']} threads")
     if result["tokens_per_second"]:
-        lines.append(
-            f"speed {result['tokens_per_second']:.0f} tokens/s in training: multiply the minutes printed in "
-            f"README and notebooks by {result['minutes_factor']:.1f}"
-        )
+        lines.append(f"speed {result['tokens_per_second']:.0f} tokens/s in training; estimated minutes here:")
+        lines += [f"     {what}: {minutes:.0f}" for what, minutes in result["minutes"].items()]
     return "\n".join(lines)
 
 

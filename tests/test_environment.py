@@ -180,3 +180,9 @@ def test_modules_import_only_downwards():
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()"]
     done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readmes_minutes_are_doctors():
+    """The README prints what doctor rescales."""
+    rows = re.findall(r"^\| ([^|]+?) \| ([\d.]+) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert {name.strip("`"): float(minutes) for name, minutes in rows} == doctor.MINUTES
