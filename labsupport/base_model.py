@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -188,7 +187,6 @@ def convert(gguf: Path, folder: Path) -> None:
 
     upstream.quiet_known_noise()
     print("Converting it to safetensors (half a minute)", file=sys.stderr, flush=True)
-    os.environ.setdefault("TQDM_DISABLE", "1")
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     expanded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def doctor(arguments: list[str]) -> int:
 
 def set_up(arguments: list[str]) -> int:
     argparse.ArgumentParser(prog="lab.py setup").parse_args(arguments)
+    os.environ["TQDM_DISABLE"] = "1"  # read when a library is imported; lab.py shows the progress
     from labsupport import doctor as examination
 
     examination.set_up()
