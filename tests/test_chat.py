@@ -20,6 +20,7 @@ def test_trl_trains_on_the_same_tokens_and_labels(tokenizer, tmp_path):
         output_dir=str(tmp_path),
         use_cpu=True,
         bf16=False,
+        activation_checkpointing=False,
         report_to="none",
         max_length=256,
         disable_tqdm=True,

@@ -17,6 +17,9 @@ from labsupport import files, tickets, training
 from labsupport.files import LabError
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     before = torch.get_num_threads()
