@@ -16,7 +16,6 @@ from tiny_training import MOMENTS, NAME, tiny_trainer
 from labsupport import files, tickets, training
 from labsupport.files import LabError
 
-
 pytestmark = pytest.mark.slow
 
 
