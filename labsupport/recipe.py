@@ -35,6 +35,7 @@ def trainer(seed: int = 0):
         bf16=profile.bf16,
         fp16=profile.fp16,
         logging_steps=8,
+        logging_first_step=True,
         report_to="none",
         disable_tqdm=True,
         seed=seed,

@@ -246,6 +246,7 @@ arguments = SFTConfig(
     bf16=profile.bf16,
     fp16=profile.fp16,
     logging_steps=8,
+    logging_first_step=True,
     report_to="none",
     disable_tqdm=True,
     seed=0,
