@@ -22,7 +22,7 @@ REFERENCE = 208
 MINUTES = {
     "notebook 01, the fine-tune": 7.0,
     "notebook 01, all cells": 12.0,
-    "lab.py test --fast": 4.0,
+    "lab.py test --fast": 2.0,
     "lab.py test": 21.0,
 }
 NEEDED_GIB = 2
