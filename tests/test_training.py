@@ -106,22 +106,27 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_losses(
     assert not (folder / "checkpoints").exists()
 
 
+def interrupt(tokenizer, at, **settings):
+    """Train, and stop at the beginning of step `at` as Ctrl-C does."""
+    trainer = tiny_trainer(tokenizer, **settings)
+    real = trainer.training_step
+
+    def step(*args, **kwargs):
+        if trainer.state.global_step == at:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    trainer.training_step = step
+    with pytest.raises(KeyboardInterrupt):
+        training.recorded(trainer, NAME)
+
+
 def test_a_checkpoint_between_two_epochs_resumes_to_the_same_weights(runs, tokenizer, monkeypatch):
     settings = {"steps": 16}  # saves at 4, 8, 12, 16; the first epoch ends at 8
     trainer, run = train(tokenizer, **settings)
     expected = result(trainer, run)
     shutil.rmtree(runs)
-    interrupted = tiny_trainer(tokenizer, **settings)
-    real = interrupted.training_step
-
-    def step(*args, **kwargs):
-        if interrupted.state.global_step == 9:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    interrupted.training_step = step
-    with pytest.raises(KeyboardInterrupt):
-        training.recorded(interrupted, NAME)
+    interrupt(tokenizer, 9, **settings)
     trainer, run = train(tokenizer, **settings)
     assert run.outcome == "resumed"
     assert result(trainer, run) == expected
@@ -132,17 +137,7 @@ def test_losses_are_the_same_when_saves_and_logs_fall_on_different_steps(runs, t
     trainer, run = train(tokenizer, **settings)
     expected = result(trainer, run)
     shutil.rmtree(runs)
-    interrupted = tiny_trainer(tokenizer, **settings)
-    real = interrupted.training_step
-
-    def step(*args, **kwargs):
-        if interrupted.state.global_step == 7:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    interrupted.training_step = step
-    with pytest.raises(KeyboardInterrupt):
-        training.recorded(interrupted, NAME)
+    interrupt(tokenizer, 7, **settings)
     trainer, run = train(tokenizer, **settings)
     assert run.outcome == "resumed"
     assert result(trainer, run) == expected
