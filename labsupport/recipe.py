@@ -14,8 +14,9 @@ def trainer(seed: int = 0):
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    from labsupport import base_model, files, profiles, tickets
+    from labsupport import base_model, files, profiles, tickets, upstream
 
+    upstream.score_only_labels()
     profile = profiles.current()
     model, tokenizer = base_model.load()
     rows = tickets.load("train")[: profile.train_rows]

@@ -41,6 +41,19 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_top_pad, 64 * 2**20)
 
 
+def score_only_labels() -> None:
+    """Let TRL's SFTTrainer compute logits for the trained tokens only, also on a CPU. Call before training.
+
+    On a GPU its fused output head skips positions whose label is -100. Elsewhere it scores every position
+    (and zeroes what it did not need), to spare compiled backends a changing shape. This model's vocabulary
+    makes that a third of a step in which four positions in five are thrown away. The loss is the same.
+    """
+    import trl.trainer.utils
+
+    # Used there only for this choice; the kernels ask their own module for the device.
+    trl.trainer.utils._use_triton = lambda device: True
+
+
 def quiet_known_noise() -> None:
     """Silence messages about this stack that a learner can do nothing about, and nothing else."""
     # bitsandbytes on a CPU asks for an optional kernel package and works without it.

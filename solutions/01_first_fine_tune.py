@@ -24,6 +24,7 @@ from labsupport import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.keep_freed_memory()  # a faster allocator setting for training on a CPU
+upstream.score_only_labels()  # TRL on a CPU would compute logits that the loss then ignores
 
 # %% tags=["core"]
 import json

@@ -6,55 +6,26 @@ import pkgutil
 
 import pytest
 
-from labsupport import exercises, tickets
+from labsupport import exercises
 from labsupport.exercises.engine import Exercise, ambiguities
 
-MODULES = [m.name for m in pkgutil.iter_modules(exercises.__path__) if m.name != "engine"]
+NAMES = [m.name for m in pkgutil.iter_modules(exercises.__path__) if m.name not in ("engine", "compare")]
 EXERCISES = [
     exercise
-    for name in MODULES
+    for name in NAMES
     for exercise in vars(importlib.import_module(f"labsupport.exercises.{name}")).values()
     if isinstance(exercise, Exercise)
 ]
+OTHER_RIGHT_ANSWERS = {
+    name: function
+    for module in NAMES
+    for name, function in importlib.import_module(f"right_answers.{module}").ANSWERS.items()
+}
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
 
 
 def stub(*arguments, **keywords):
     raise NotImplementedError
-
-
-def labels(ids, prompt_length):
-    import torch
-
-    result = torch.tensor(ids)
-    result[:prompt_length] = -100
-    return result
-
-
-def answer_loss(logits, labels):
-    logits, labels = logits[:, :-1], labels[:, 1:]
-    learned = labels != -100
-    rows = logits.log_softmax(-1)[learned]
-    return -rows[range(len(rows)), labels[learned]].double().mean().item()
-
-
-def is_right(reply, row):
-    return tickets.parse(reply) == {field: row[field] for field in tickets.FIELDS}
-
-
-def f1(predicted, expected):
-    right = sum(p is not None and p == e for p, e in zip(predicted, expected, strict=True))
-    precision = right / sum(p is not None for p in predicted)
-    recall = right / sum(e is not None for e in expected)
-    return 2 * precision * recall / (precision + recall) if right else 0.0
-
-
-OTHER_RIGHT_ANSWERS = {
-    "first_fine_tune.labels": labels,
-    "first_fine_tune.answer_loss": answer_loss,
-    "first_fine_tune.is_right": is_right,
-    "first_fine_tune.f1": f1,
-}
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
@@ -93,7 +64,8 @@ def test_every_exercise_of_a_notebook_has_another_right_answer():
 def test_exercise_cases_use_real_answers():
     """The reply cases hold at least one right and several wrong replies, as JSON and not."""
     module = importlib.import_module("labsupport.exercises.first_fine_tune")
+    right = OTHER_RIGHT_ANSWERS["first_fine_tune.is_right"]
     cases = module.is_right.cases() if callable(module.is_right.cases) else module.is_right.cases
-    verdicts = [is_right(*case) for case in cases]
+    verdicts = [right(*case) for case in cases]
     assert 3 <= sum(verdicts) < len(verdicts) - 5
     assert json.loads(cases[0][0])["intent"] == "defect"

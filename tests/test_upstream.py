@@ -122,3 +122,50 @@ def test_other_warnings_are_heard():
         "print(len(seen))"
     )
     assert run(program) == "3"
+
+
+# How many positions TRL's output head scores, of 7 with 2 labels, and the loss and gradient it finds.
+TRL_HEAD = """
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from trl.trainer import utils
+from labsupport import upstream
+
+torch.manual_seed(0)
+config = LlamaConfig(
+    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=32
+)
+model = LlamaForCausalLM(config)
+utils.add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+ids = torch.arange(8)[None]
+labels = torch.full((1, 8), -100)
+labels[0, -2:] = ids[0, -2:]
+scored = []
+head = utils._ChunkedLogProbFunction
+
+class Spy:
+    @staticmethod
+    def apply(hidden, *rest):
+        scored.append(hidden.shape[0])
+        return head.apply(hidden, *rest)
+
+utils._ChunkedLogProbFunction = Spy
+
+def loss_and_gradient():
+    model.zero_grad()
+    loss = model(input_ids=ids, labels=labels, fused_lm_head=True).loss
+    loss.backward()
+    return loss.detach(), model.model.layers[0].mlp.up_proj.weight.grad.clone()
+
+before = loss_and_gradient()
+upstream.score_only_labels()
+after = loss_and_gradient()
+assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, after))
+print(*scored)
+"""
+
+
+def test_only_labelled_positions_are_scored_with_the_guard():
+    without, guarded = map(int, run(TRL_HEAD).split())
+    assert guarded == 2
+    assert without == 7, "TRL does this on the CPU by now: remove upstream.score_only_labels"

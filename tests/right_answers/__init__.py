@@ -1,0 +1,1 @@
+"""Other right answers to the exercises, a module for each notebook."""
