@@ -1,0 +1,180 @@
+"""The forgetting canary: 120 easy questions that the base model answers before any fine-tune.
+
+Nothing is generated. Each of four choices is put after "Question: ...\\nAnswer:" and the model's negative
+log-likelihood (NLL, in nats) of the choice is summed over its tokens; the lowest sum is its answer. The
+sum is the rule because exp(-sum) is the probability that the model writes this choice, and because the
+choices of a question are alike in length. NLL per token and per byte are returned to see what a division
+would change. The rule and the prompt were fixed before anything was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+
+from labsupport import chat
+from labsupport.files import DATA, LabError, short
+
+FOLDER = DATA / "canary"
+CHOICES = 4
+
+ROW_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "minLength": 1},
+        "subject": {"type": "string", "minLength": 1},
+        "question": {"type": "string", "pattern": "\\?$"},
+        "choices": {
+            "type": "array",
+            "items": {"type": "string", "pattern": "^\\S(.*\\S)?$"},
+            "minItems": CHOICES,
+            "maxItems": CHOICES,
+        },
+        "answer": {"type": "integer", "minimum": 0, "maximum": CHOICES - 1},
+    },
+    "required": ["id", "subject", "question", "choices", "answer"],
+    "additionalProperties": False,
+}
+
+
+def load(path: Path | None = None) -> list[dict]:
+    """The questions, checked: `answer` is the place of the right choice, from 0.
+
+    Raises LabError naming file and line of the first broken one.
+    """
+    path = path or FOLDER / "questions.jsonl"
+    rows, seen = [], {}
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\n")
+    except OSError as error:
+        raise LabError(f"Cannot read {short(path)}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise LabError(f"{short(path)} is not UTF-8 text (byte {error.start}).") from error
+    for number, line in enumerate(text.split("\n") if text else [], start=1):
+        try:
+            row = check_row(line)
+            for field in ("id", "question"):
+                if row[field] in seen:
+                    raise LabError(f"{field} {row[field]!r} already stands on line {seen[row[field]]}")
+                seen[row[field]] = number
+        except LabError as error:
+            raise LabError(f"{short(path)}, line {number}: {error}.") from None
+        rows.append(row)
+    if not rows:
+        raise LabError(f"{short(path)} has no rows.")
+    return rows
+
+
+def check_row(line: str) -> dict:
+    """One line of the file as a row; LabError says what is wrong with it."""
+    from jsonschema import Draft202012Validator
+
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise LabError(f"not JSON ({error})") from error
+    for problem in Draft202012Validator(ROW_SCHEMA).iter_errors(row):
+        where = ".".join(map(str, problem.path))
+        raise LabError(f"{where}: {problem.message}" if where else problem.message)
+    lowered = [choice.lower() for choice in row["choices"]]
+    for i, a in enumerate(lowered):
+        for j, b in enumerate(lowered):
+            # The summed likelihood of "ten" would contain that of "tennis".
+            if i != j and b.startswith(a):
+                raise LabError(f"choice {row['choices'][j]!r} repeats or begins with {row['choices'][i]!r}")
+    return row
+
+
+def prompt(question: str) -> str:
+    """What stands before a choice; the choice follows after one space."""
+    return f"Question: {question}\nAnswer:"
+
+
+def score(model, tokenizer, rows: list[dict] | None = None, batch_size: int = 32) -> list[dict]:
+    """How likely the model finds each choice of each question (all of them by default).
+
+    Returns one dict a question: `id`, `subject`; `nll`, `nll_per_token`, `nll_per_byte` (four numbers each,
+    nats; bytes of the UTF-8 text with its leading space); `chosen` (place of the lowest `nll`), `right`
+    (bool) and `margin` (nats: lowest wrong NLL minus the right one's; positive if right).
+    """
+    rows = load() if rows is None else rows
+    pairs = [(prompt(row["question"]), f" {choice}") for row in rows for choice in row["choices"]]
+    sums, tokens = continuation_nll(model, tokenizer, pairs, batch_size)
+    results = []
+    for k, row in enumerate(rows):
+        own = slice(CHOICES * k, CHOICES * (k + 1))
+        nll, right = sums[own], row["answer"]
+        sizes = [len(choice.encode()) for _, choice in pairs[own]]
+        chosen = min(range(CHOICES), key=nll.__getitem__)
+        results.append(
+            {
+                "id": row["id"],
+                "subject": row["subject"],
+                "nll": nll,
+                "nll_per_token": [n / t for n, t in zip(nll, tokens[own], strict=True)],
+                "nll_per_byte": [n / b for n, b in zip(nll, sizes, strict=True)],
+                "chosen": chosen,
+                "right": chosen == right,
+                "margin": min(n for i, n in enumerate(nll) if i != right) - nll[right],
+            }
+        )
+    return results
+
+
+@torch.no_grad()
+def continuation_nll(
+    model, tokenizer, pairs: list[tuple[str, str]], batch_size: int
+) -> tuple[list[float], list[int]]:
+    """NLL (nats, summed) and number of tokens of each continuation after its prompt.
+
+    Raises ValueError if a prompt's tokens are not a prefix of the whole text's: then the continuation has
+    no tokens of its own.
+    """
+    was_training = model.training
+    model.eval()
+    texts = [tokenizer(start + end)["input_ids"] for start, end in pairs]
+    counts = []
+    for ids, (start, _) in zip(texts, pairs, strict=True):
+        before = tokenizer(start)["input_ids"]
+        if ids[: len(before)] != before or len(ids) == len(before):
+            raise ValueError(f"the tokens of {start!r} are not a prefix of the whole text's")
+        counts.append(len(ids) - len(before))
+    order = sorted(range(len(pairs)), key=lambda i: len(texts[i]))
+    sums = [0.0] * len(pairs)
+    for begin in range(0, len(order), batch_size):
+        chosen = order[begin : begin + batch_size]
+        ids, mask = chat.pad_left([texts[i] for i in chosen], tokenizer.pad_token_id)
+        keep = max(counts[i] for i in chosen)
+        logits = model(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), logits_to_keep=keep + 1
+        ).logits
+        log_probs = logits[:, :-1].float().log_softmax(-1).cpu()
+        picked = log_probs.gather(-1, ids[:, -keep:, None])[..., 0]
+        for k, i in enumerate(chosen):
+            sums[i] = -float(picked[k, -counts[i] :].sum())
+    model.train(was_training)
+    return sums, counts
+
+
+def shares(results: list[dict]) -> dict[str, tuple[float, float, float]]:
+    """Share of right answers with its 95 % interval: (share, low, high) for "all" and each subject."""
+    groups: dict[str, list[bool]] = {"all": [result["right"] for result in results]}
+    for result in results:
+        groups.setdefault(result["subject"], []).append(result["right"])
+    return {name: wilson(sum(right), len(right)) for name, right in groups.items()}
+
+
+def wilson(hits: int, count: int) -> tuple[float, float, float]:
+    """hits / count with Wilson's 95 % score interval (E. B. Wilson, JASA 1927), usable for ten questions.
+
+    Raises ValueError if count is not positive.
+    """
+    if count < 1:
+        raise ValueError("no questions, no share")
+    z, share = 1.959964, hits / count
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return share, max(0.0, centre - half), min(1.0, centre + half)
