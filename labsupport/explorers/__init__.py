@@ -1,0 +1,1 @@
+"""Explorers, one module each: `view(**values)` is the plain call, `explore(**values)` adds the controls."""
