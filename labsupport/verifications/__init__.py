@@ -1,0 +1,1 @@
+"""What the claims page checks: each function computes one row and returns its `measured` text."""
