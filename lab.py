@@ -232,7 +232,17 @@ def free_port(asked: int | None) -> int:
     raise SetupError(f"{where} in use or not allowed: pass another one, for example `--port 9100`.")
 
 
+def quiet_news() -> None:
+    """Keep JupyterLab from asking whether it may fetch its news. A file that is there is left alone."""
+    overrides = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    if not overrides.exists():
+        overrides.parent.mkdir(parents=True, exist_ok=True)
+        notices = {"fetchNews": "false", "checkForUpdates": False}
+        overrides.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": notices}))
+
+
 def open_lab(port: int, browser: bool) -> int:
+    quiet_news()
     token = secrets.token_hex(24)
     first = next(iter(sorted(WORK.glob("*.ipynb"))), None)
     page = f"/lab/tree/my_work/{first.name}" if first else "/lab"

@@ -16,12 +16,17 @@ HELP = """\
 start        set up everything, then open JupyterLab on the course  (--no-browser, --port)
 test         set up everything, then run every test  (--fast)
 doctor       is this machine ready, and how fast is it?  (--json, --calibrate)
+progress     which checkpoint questions you have answered  (--json)
+claims       what the guides say and what was measured  (--verdict, --notebook, --guide, --json)
+plan         how much GPU memory a fine-tune needs, and does it fit  (--model, --gpu, --json, ...)
+cost         how long a fine-tune takes on a rented GPU, and what it costs  (--rate, --json, ...)
 validate     check files of ticket rows: FILE...
 
 `lab.py VERB --help` tells more. Maintainers' verbs: `lab.py help all`."""
 
 MAINTAINERS = """
 build        make the notebooks from their masters: [NAME...]  (--check, --student)
+bench        how fast the explorers redraw  (--json)
 data         write data/tickets' generated splits anew
 experiment   run or go on with an experiment: NAME  (--publish, --list)
 lock         make requirements.lock and environment.yml from pyproject.toml (needs uv)"""
@@ -81,6 +86,12 @@ def build(arguments: list[str]) -> int:
     return 0
 
 
+def bench(arguments: list[str]) -> int:
+    from labsupport import bench as benchmark
+
+    return benchmark.main(arguments)
+
+
 def data(arguments: list[str]) -> int:
     argparse.ArgumentParser(prog="lab.py data").parse_args(arguments)
     from labsupport import tickets_generator
@@ -113,11 +124,40 @@ def lock(arguments: list[str]) -> int:
     return 0
 
 
+def progress(arguments: list[str]) -> int:
+    from labsupport import progress as answered
+
+    return answered.main(arguments)
+
+
+def claims(arguments: list[str]) -> int:
+    from labsupport import claims as ledger
+
+    return ledger.main(arguments)
+
+
+def plan(arguments: list[str]) -> int:
+    from labsupport import memory
+
+    return memory.main(arguments)
+
+
+def cost(arguments: list[str]) -> int:
+    from labsupport import cost as estimator
+
+    return estimator.main(arguments)
+
+
 VERBS = {
     "doctor": doctor,
+    "progress": progress,
+    "claims": claims,
+    "plan": plan,
+    "cost": cost,
     "setup": set_up,
     "validate": validate,
     "build": build,
+    "bench": bench,
     "data": data,
     "experiment": experiment,
     "lock": lock,

@@ -19,6 +19,18 @@
 # if there is one. **Minutes** to run all cells: see the table in the README; `python3 lab.py doctor` says
 # what to multiply them by on your machine.
 
+# %% tags=["core", "setup"]
+# Does nothing after `lab.py start`. In a bare kernel, such as Colab's, it installs the course's packages.
+import importlib.util, pathlib, runpy, sys
+
+if importlib.util.find_spec("labsupport") is None:
+    here = pathlib.Path.cwd()
+    folders = [here, *here.parents, *here.glob("*/")]
+    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    if not found:
+        sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
+    runpy.run_path(str(found[0]), run_name="__main__")
+
 # %% tags=["core"]
 from labsupport import upstream
 
@@ -36,8 +48,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from labsupport import base_model, chat, evaluation, experiments, files, plots, predictions
-from labsupport import profiles, tickets, training
+from labsupport import base_model, baselines, chat, checkpoints, evaluation, experiments, files
+from labsupport import plots, predictions, profiles, tickets, training
 from labsupport.claims import expect
 from labsupport.exercises import first_fine_tune as exercises
 
@@ -501,6 +513,49 @@ expect(
 )
 
 # %% [markdown]
+# ## Was it worth it?
+#
+# Notebook 00 recorded what can be had without fine-tuning: rules with a classifier, and prompts, plain and
+# with constrained decoding. Its rows are one of each lookalike family and all of production; on these, here
+# is each beside LoRA. *Paired* differences: both methods on the same message, so that what makes a message
+# hard for both cancels.
+
+# %% tags=["core"]
+tuned_cell = next(cell for cell in record if cell["cell"]["model"] == "lora")
+tuned_rows = {
+    split: {row["id"]: {"exact": row["exact"]} for row in tuned_cell["metrics"][split]}
+    for split in baselines.SETS
+}
+others_record = experiments.published("baselines")
+others = baselines.methods(others_record)
+
+# %% tags=["core"]
+for split in baselines.SETS:
+    print(f"{split}: exact match, and LoRA minus it in points [95 %]")
+    for name, results in others.items():
+        share = 100 * baselines.interval(results[split], split)[0]
+        mean, low, high = (100 * v for v in baselines.paired(tuned_rows[split], results[split], split))
+        print(f"   {name:26s} {share:3.0f} %   {mean:+3.0f} [{low:+.0f}, {high:+.0f}]")
+
+# %% tags=["core"]
+prompts = [name for name in others if name.split(" ")[0] in baselines.PROMPTED]
+for split in baselines.SETS:
+    for rival in (baselines.best(others_record, prompts, split), "rules"):
+        pair = tuned_rows[split], others[rival][split], split
+        mean, low, high = (100 * value for value in baselines.paired(*pair))
+        verdict = "LoRA wins" if low > 0 else f"{rival} wins" if high < 0 else "no difference seen"
+        least = 100 * baselines.detectable(*pair)
+        print(f"{split:16s} LoRA against {rival}: {verdict}; could see {least:.0f} points")
+beaten = [
+    baselines.paired(tuned_rows[s], others[baselines.best(others_record, prompts, s)][s], s)[1] > 0
+    for s in baselines.SETS
+]
+expect("LoRA beats the best prompt on both sets", all(beaten))
+
+# %% [markdown]
+# A model of this size prompts badly, so beating its prompts is easy. The rules are the rival to take
+# seriously: they cost seconds on a processor. Look at the sign of the difference before you rent anything.
+#
 # ## What still fails
 #
 # The production rows whose right answer the tuned model found least likely, of those with a recorded reply.
@@ -538,6 +593,12 @@ print("A tuned model looks good on data like its own and fails in production (gu
 for split in ("test_lookalike", "test_production"):
     mean, low, high = (100 * value for value in table[split, "lora"])
     print(f"   {split:16s} exact match {mean:3.0f} % [{low:.0f}, {high:.0f}]")
+
+# %% [markdown]
+# ## Checkpoint
+
+# %% tags=["core"]
+checkpoints.ask("01_first_fine_tune")
 
 # %% [markdown]
 # ## On a rented GPU

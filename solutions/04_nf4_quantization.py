@@ -20,6 +20,18 @@
 # **Needs** nothing but this course. No GPU, no training. **Minutes** to run all cells: see the table in the
 # README; `python3 lab.py doctor` says what to multiply them by on your machine.
 
+# %% tags=["core", "setup"]
+# Does nothing after `lab.py start`. In a bare kernel, such as Colab's, it installs the course's packages.
+import importlib.util, pathlib, runpy, sys
+
+if importlib.util.find_spec("labsupport") is None:
+    here = pathlib.Path.cwd()
+    folders = [here, *here.parents, *here.glob("*/")]
+    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    if not found:
+        sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
+    runpy.run_path(str(found[0]), run_name="__main__")
+
 # %% tags=["core"]
 from labsupport import upstream
 

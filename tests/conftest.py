@@ -6,6 +6,7 @@ import tempfile
 _runs = tempfile.TemporaryDirectory(prefix="lab-runs-")  # removed when the interpreter ends
 os.environ |= {
     "LAB_RUNS": _runs.name,
+    "LAB_PROGRESS": f"{_runs.name}/progress.json",
     "LAB_THREADS": "1",
     "LAB_DTYPE": "float32",
     "OMP_NUM_THREADS": "1",

@@ -21,6 +21,8 @@ PINNED = {
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
 }
+# A file stays in one process; each process computes with one thread (tests/conftest.py).
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]
 NBVAL = ["-p", "no:cacheprovider", "--nbval-cell-timeout=1500", "--nbval-sanitize-with=tests/sanitize.cfg"]
 
 
@@ -31,7 +33,7 @@ def notebooks(folder: str) -> list[str]:
 def stages(fast: bool) -> list[tuple[str, list[str], dict]]:
     """Name, pytest arguments and extra environment of each stage."""
     unit = ["-m", "not slow and not network"] if fast else []
-    found = [("unit and static tests", ["tests", "-q", "--durations=5", *unit], {})]
+    found = [("unit and static tests", ["tests", "-q", "--durations=5", *TWO_AT_A_TIME, *unit], {})]
     if not fast:
         found += [
             (
@@ -54,7 +56,13 @@ def main(arguments: list[str]) -> int:
         started = time.monotonic()
         print(f"\n== {name}", flush=True)
         with tempfile.TemporaryDirectory(prefix="lab-runs-") as runs:
-            environment = {**os.environ, **PINNED, "LAB_RUNS": runs, **extra}
+            environment = {
+                **os.environ,
+                **PINNED,
+                "LAB_RUNS": runs,
+                "LAB_PROGRESS": f"{runs}/progress.json",
+                **extra,
+            }
             command = [sys.executable, "-m", "pytest", *options]
             status = subprocess.run(command, cwd=ROOT, env=environment).returncode
         print(

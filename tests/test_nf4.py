@@ -4,7 +4,6 @@ import inspect
 import json
 import math
 import re
-import time
 
 import bitsandbytes as bnb
 import bitsandbytes.functional as bnb_functional

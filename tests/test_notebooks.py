@@ -91,7 +91,8 @@ def test_current_api_only(path):
     import trl
 
     names = {n: getattr(m, n) for m in (peft, transformers, trl) for n in CHECKED if hasattr(m, n)}
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    text = path.read_text()
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     checked = 0
     for call in calls:
         target = names.get(getattr(call.func, "id", None))
@@ -102,7 +103,7 @@ def test_current_api_only(path):
             assert keyword.arg is None or keyword.arg in parameters, (call.func.id, keyword.arg)
             assert keyword.arg not in DEPRECATED
             checked += 1
-    assert checked
+    assert checked or not any(f"{name}(" in text for name in CHECKED)
 
 
 CHECKED = ("LoraConfig", "BitsAndBytesConfig", "SFTConfig", "SFTTrainer", "DPOConfig", "DPOTrainer")

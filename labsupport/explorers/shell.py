@@ -155,7 +155,9 @@ def as_html(view: View) -> str:
         heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in columns(view))
         rows = [[html.escape(str(row.get(name, ""))) for name in columns(view)] for row in view.table]
         body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-        parts.append(f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>")
+        # Inline, since in a widget nothing else spaces the columns.
+        style = "border-collapse:separate;border-spacing:1em 0"
+        parts.append(f'<table style="{style}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>')
     if view.figure is not None:
         image = plots.show(view.figure, view.alt).data
         parts.append(image.replace("<img ", '<img style="max-width:100%" ', 1))

@@ -1,0 +1,103 @@
+"""`lab.py bench`: how fast the explorers redraw, beside a plain figure drawn in the same minute. Speed is
+never asserted by a test: machines differ and are busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import pkgutil
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+BUDGET_MS = 150  # up to here a redraw seems to follow the knob
+
+
+def milliseconds(action: Callable[[], object], times: int = 5) -> float:
+    """Median wall time of an action in milliseconds, after one run to warm up."""
+    action()
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken)
+
+
+def plain_figure() -> str:
+    """The yardstick of a redraw: a figure with one line, as an image."""
+    from labsupport import plots
+
+    fig, axes = plots.figure()
+    axes.plot([0, 1], [0, 1])
+    return plots.show(fig, "A line.").data
+
+
+def extremes(control) -> list:
+    """The values at the two ends of a control, or all it has to say of a check box."""
+    if hasattr(control, "options"):
+        offered = control.options  # {label: value}, pairs of label and value, or values
+        values = list(offered.values() if isinstance(offered, dict) else offered)
+        return [end[1] if isinstance(end, tuple) else end for end in (values[0], values[-1])]
+    if hasattr(control, "min"):
+        return [control.min, control.max]
+    return [False, True] if isinstance(control.value, bool) else [control.value]
+
+
+def explorers(corners: int = 16) -> list[dict]:
+    """For each explorer the milliseconds of a redraw as it opens and in its slowest corner."""
+    from labsupport import explorers as package
+
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name != "shell"]
+    rows = []
+    for name in names:
+        explorer = importlib.import_module(f"labsupport.explorers.{name}").explore()
+        settings = [
+            dict(zip(explorer.controls, values, strict=True))
+            for values in itertools.product(*(extremes(c) for c in explorer.controls.values()))
+        ]
+        settings = settings[:: max(1, len(settings) // corners)][:corners]
+        yardstick = milliseconds(plain_figure)
+        start = milliseconds(explorer.redraw)
+        slowest = max(milliseconds(partial(redraw, explorer, values), times=1) for values in settings)
+        times = {"opens_ms": start, "slowest_corner_ms": slowest, "figure_ms": yardstick}
+        rows.append({"explorer": name} | times)
+    return rows
+
+
+def redraw(explorer, values: dict) -> None:
+    """What a changed control costs: compute, draw, encode. A combination without a view counts too."""
+    from labsupport.explorers import shell
+    from labsupport.files import LabError
+
+    try:
+        shell.as_html(explorer.render(**values))
+    except LabError:
+        return
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="lab.py bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    asked = parser.parse_args(arguments)
+    import torch
+
+    from labsupport import profiles
+
+    torch.set_num_threads(profiles.current().threads)
+    rows = explorers()
+    if asked.json:
+        print(json.dumps({"budget_ms": BUDGET_MS, "explorers": rows}, indent=1))
+        return 0
+    print(f"{'explorer':22s} {'as it opens':>12s} {'slowest corner':>15s} {'plain figure':>13s}")
+    for row in rows:
+        print(
+            f"{row['explorer']:22s} {row['opens_ms']:9.0f} ms {row['slowest_corner_ms']:12.0f} ms "
+            f"{row['figure_ms']:10.0f} ms  x {row['opens_ms'] / row['figure_ms']:.1f} the figure"
+        )
+    print(f"A redraw of up to {BUDGET_MS} ms seems to follow the knob.")
+    return 0
