@@ -27,16 +27,17 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory instead of handing it back to the kernel after every tensor.
 
     PyTorch on a CPU allocates each activation anew; by default glibc maps and unmaps the large ones,
-    and the page faults take a quarter of a training step. Does nothing where there is no glibc.
+    and the page faults take a quarter of a training step. Blocks from 32 MiB on, glibc's highest limit,
+    are still handed back: kept ones would pile up. Does nothing where there is no glibc.
     """
     import ctypes
     import platform
 
     if platform.libc_ver()[0] != "glibc":
         return
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3  # malloc.h
     libc = ctypes.CDLL("libc.so.6")
-    libc.mallopt(m_mmap_max, 0)
+    libc.mallopt(m_mmap_threshold, 32 * 2**20)
     libc.mallopt(m_trim_threshold, 2**31 - 1)
     libc.mallopt(m_top_pad, 64 * 2**20)
 

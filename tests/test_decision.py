@@ -281,3 +281,29 @@ def test_extreme_corners_are_drawn():
         for name, value in corner.items():
             wizard.controls[name].value = value
         assert "Next" in wizard.out.value
+
+
+@pytest.mark.parametrize(
+    ("control", "values"),
+    {
+        "good_enough": (False, True),
+        "pairs": (0, 10_000),
+        "several_gpus": (False, True),
+        "domain_text": (False, True),
+        "text_m": (1.0, 10_000.0),
+    }.items(),
+)
+def test_a_control_that_matters_on_one_branch_matters_there(control, values):
+    """Those that the browser test does not see move, because it starts on another branch."""
+    branches = [
+        {"need": need, "tried": tried, "examples": examples, "domain_text": control == "text_m"}
+        for need in decision.NEEDS
+        for tried in decision.TRIED
+        for examples in (0, 10**6)
+    ]
+    changed = [
+        explorer.view(**branch | {control: values[0]}).table
+        != explorer.view(**branch | {control: values[1]}).table
+        for branch in branches
+    ]
+    assert any(changed)

@@ -38,6 +38,10 @@ class View:
     figure: Figure | None = None
     alt: str = ""
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the plain call `view(...)`."""
+        return as_html(self)
+
 
 class Announcer(anywidget.AnyWidget):
     """What native ipywidgets lack: a live region that stays (the HTML widget replaces its content, which

@@ -1,0 +1,222 @@
+"""Notebooks, explorers and checkpoints in JupyterLab, in headless Chromium, by keyboard and offline."""
+
+import json
+import os
+import re
+import shutil
+
+import browser_lab
+import nbformat
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from labsupport import checkpoints
+from labsupport.checkpoints.questions import ChoiceQuestion, NumberQuestion
+from labsupport.files import ROOT
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=browser_lab.PATIENCE * 1000)
+
+NOTEBOOKS = ["00_start_here", "01_first_fine_tune"]
+HELPERS = ("__init__", "shell")
+EXPLORERS = [
+    p.stem for p in sorted((ROOT / "labsupport" / "explorers").glob("*.py")) if p.stem not in HELPERS
+]
+# Controls of the decision wizard that matter on one branch of its tree only, off the corners walked here.
+ON_A_BRANCH = {
+    "I have much text of the field",
+    "domain text (million tokens)",
+    "several GPUs",
+    "preference pairs",
+    "what I tried is good enough",
+}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running browser. Without one the tests are skipped, except in continuous integration."""
+    program = shutil.which("chromium")
+    if program is None:
+        reason = "no `chromium` on the PATH (Debian: apt-get install chromium fonts-dejavu-core)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}, and CI=true", pytrace=False)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=browser_lab.BROWSER_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(chromium, tmp_path_factory):
+    with browser_lab.serve(tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+@pytest.fixture
+def open_notebook(chromium, lab):
+    """open_notebook(path) -> Notebook; its kernel is shut down and its page closed afterwards."""
+    contexts = []
+
+    def open_(path):
+        contexts.append(chromium.new_context(viewport={"width": 1280, "height": 1000}))
+        notebook = browser_lab.Notebook(contexts[-1], lab, path)
+        opened.append(notebook)
+        return notebook
+
+    opened = []
+    yield open_
+    for notebook in opened:
+        notebook.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_runs_from_top_to_bottom(open_notebook, lab, name):
+    source = "\n".join(cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells)
+    notebook = open_notebook(f"my_work/{name}.ipynb")
+    notebook.run_all()
+    notebook.expect_no_error()
+    if ".explore(" in source:
+        drive(notebook)
+        notebook.shoot(f"{name}-explorer", ".lab-explorer")
+    if "checkpoints.ask(" in source:
+        answer(notebook, lab, name)
+        notebook.shoot(f"{name}-checkpoint", ".lab-checkpoint")
+    notebook.shoot(name)
+    notebook.expect_no_error()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_explorer_by_keyboard(open_notebook, lab, name):
+    path = lab.write(f"explorer_{name}", f"from labsupport.explorers import {name}", f"{name}.explore()")
+    notebook = open_notebook(path)
+    notebook.run_all()
+    notebook.expect_no_error()
+    notebook.shoot(f"explorer-{name}")
+    drive(notebook)
+
+
+@pytest.mark.slow
+def test_checkpoint_by_keyboard(open_notebook, lab):
+    name = "01_first_fine_tune"
+    path = lab.write("checkpoint", "from labsupport import checkpoints", f'checkpoints.ask("{name}")')
+    notebook = open_notebook(path)
+    notebook.run_all()
+    answer(notebook, lab, name)
+    notebook.shoot("checkpoint", ".lab-checkpoint")
+    notebook.expect_no_error()
+
+
+@pytest.mark.slow
+def test_lab_does_not_ask_to_fetch_news(open_notebook, lab):
+    """An offline course has no news, and the question covers what the learner reads."""
+    notebook = open_notebook(lab.write("empty", "pass"))
+    notebook.run_all()
+    plugin = "@jupyterlab/apputils-extension:notification"
+    found = notebook.page.evaluate("(id) => window.jupyterapp.serviceManager.settings.fetch(id)", plugin)
+    assert found["schema"]["properties"]["fetchNews"]["default"] == "false"
+
+
+# ---------------------------------------------------------------- what several tests do
+
+
+def drive(notebook):
+    """Move each control of the explorer to its extremes, alone and together with the others."""
+    notebook.tab_into(".lab-explorer")
+    explorer = browser_lab.Explorer(notebook)
+    expect(explorer.box).to_have_attribute("role", "group")
+    assert explorer.controls
+    for control in explorer.controls:  # in the order of Tab
+        expect(control).to_be_focused()
+        expect(control).to_have_accessible_name(re.compile(r"\S"))
+        before = explorer.state(control)
+        notebook.try_shortcuts()
+        if explorer.state(control) != before:  # a letter chose from a list
+            explorer.put(control, before)
+            notebook.settle()
+        notebook.page.keyboard.press("Tab")
+    names = [explorer.name(control) for control in explorer.controls]
+    moved = set()
+    start = [explorer.state(control) for control in explorer.controls]
+    for name, control, value in zip(names, explorer.controls, start, strict=True):
+        if differ(explorer, control, ("low", "high")):
+            moved.add(name)
+        explorer.put(control, value)
+        notebook.settle()
+    for where in ("low", "high", "low"):  # from corner to corner, one control at a time
+        for name, control in zip(names, explorer.controls, strict=True):
+            if differ(explorer, control, (None, where)):
+                moved.add(name)
+        notebook.expect_no_error()
+    silent = set(names) - moved - ON_A_BRANCH
+    assert moved and not silent, f"never change the view: {silent}"
+
+
+def differ(explorer, control, places):
+    """Whether the view differs between two places of a control; None is where it stands."""
+    views = []
+    for place in places:
+        if place:
+            explorer.put(control, place)
+        views.append(explorer.shown())
+    heading = explorer.box.locator("> .widget-html").last.locator("p").first.inner_text().strip()
+    assert heading
+    if views[0] != views[1]:
+        expect(explorer.box.locator("[role=status]")).to_have_text(heading)
+    return views[0] != views[1]
+
+
+def answer(notebook, lab, name):
+    """Answer every question of the checkpoint right, the first one wrong before."""
+    lab.progress.unlink(missing_ok=True)
+    keyboard = notebook.page.keyboard
+    notebook.tab_into(".lab-checkpoint")
+    notebook.try_shortcuts()
+    for form, question in zip(
+        notebook.output(".lab-checkpoint form").all(), checkpoints.catalogue()[name], strict=True
+    ):
+        status = form.locator("[role=status]")
+        if isinstance(question, ChoiceQuestion):
+            right = next(i for i, choice in enumerate(question.choices) if choice.right)
+            wrong = (right + 1) % len(question.choices)
+            expect(form.get_by_role("radio").first).to_be_focused()
+            keyboard.press("Space")
+            for place, verdict in ((wrong, "Not right."), (right, "Right.")):
+                while not form.get_by_role("radio").nth(place).is_checked():
+                    keyboard.press("ArrowDown")
+                keyboard.press("Enter")
+                expect(status).to_have_text(re.compile(f"^{re.escape(verdict)} .{{20,}}", re.DOTALL))
+                assert recorded(lab, question) == (verdict == "Right.")
+            keyboard.press("Tab")  # to the button
+        elif isinstance(question, NumberQuestion):
+            keyboard.type(str(question.answer()))
+            keyboard.press("Enter")
+            expect(status).to_have_text(re.compile("^Right: "))
+            assert recorded(lab, question)
+            keyboard.press("Tab")
+        else:
+            keyboard.type("bad, dd: letters that are shortcuts elsewhere")
+            keyboard.press("Tab")
+            keyboard.press("Enter")
+            expect(status).to_contain_text(question.model_answer[:40])
+            for _ in question.rubric:
+                keyboard.press("Tab")
+                keyboard.press("Space")
+            keyboard.press("Tab")
+            keyboard.press("Enter")
+            everything = len(question.rubric)
+            expect(status).to_contain_text(f"{everything} of {everything} points")
+            assert recorded(lab, question)
+        keyboard.press("Tab")  # to the next question
+    notebook.settle()
+    assert set(json.loads(lab.progress.read_text())["answers"]) == {
+        q.id for q in checkpoints.catalogue()[name]
+    }
+
+
+def recorded(lab, question):
+    return json.loads(lab.progress.read_text())["answers"][question.id]["right"]
