@@ -29,7 +29,6 @@ def trainer(seed: int = 0):
         warmup_steps=0.1,
         per_device_train_batch_size=profile.batch_size,
         gradient_accumulation_steps=profile.accumulation,
-        train_sampling_strategy="group_by_length",
         max_length=profile.max_length,
         activation_checkpointing=not profile.use_cpu,
         use_cpu=profile.use_cpu,

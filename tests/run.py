@@ -32,8 +32,10 @@ def notebooks(folder: str) -> list[str]:
 
 def stages(fast: bool) -> list[tuple[str, list[str], dict]]:
     """Name, pytest arguments and extra environment of each stage."""
-    unit = ["-m", "not slow and not network"] if fast else []
-    found = [("unit and static tests", ["tests", "-q", "--durations=5", *TWO_AT_A_TIME, *unit], {})]
+    unit = "not browser and not slow and not network" if fast else "not browser"
+    found = [
+        ("unit and static tests", ["tests", "-q", "--durations=5", *TWO_AT_A_TIME, "-m", unit], {}),
+    ]
     if not fast:
         found += [
             (
@@ -43,9 +45,10 @@ def stages(fast: bool) -> list[tuple[str, list[str], dict]]:
             ),
             (
                 "student editions, no error allowed",
-                ["--nbval-lax", *NBVAL, *notebooks("notebooks"), "--durations=3"],
-                {"LAB_PROFILE": "smoke", "LAB_STRICT": "0"},
+                ["--nbval-lax", *NBVAL, *TWO_AT_A_TIME, *notebooks("notebooks"), "--durations=3"],
+                {"LAB_PROFILE": "smoke", "LAB_STRICT": "0", "LAB_THREADS": "1", "OMP_NUM_THREADS": "1"},
             ),
+            ("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=3"], {}),
         ]
     return found
 

@@ -1,0 +1,114 @@
+"""PyTorch's CUDA caching allocator, simulated: how much a stream of allocations makes it reserve.
+
+The rules are those of c10/cuda/CUDACachingAllocator.cpp in torch with its default settings.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+
+from labsupport.memory_stream import Stream, rounded
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+UNIT = 512  # every block is a multiple of this (kMinBlockSize)
+SMALL = MIB  # up to here a block comes out of the pool of small ones (kSmallSize)
+# What cuBLAS asks of the allocator, once for the forward and once for the backward thread
+# (aten/src/ATen/cuda/CUDABlas: ":4096:2:16:8", on Hopper 32 MiB).
+CUBLAS = 2 * 4096 * KIB + 8 * 16 * KIB
+CUBLAS_HOPPER = 32 * MIB
+
+
+@dataclass(eq=False)
+class _Piece:
+    """A run of bytes of one segment, in use or free; neighbours are linked."""
+
+    address: int
+    size: int
+    small: bool
+    free: bool = True
+    before: _Piece | None = None
+    after: _Piece | None = None
+
+
+class CachingAllocator:
+    """Bytes in, bytes out. `reserved` is what was taken from the card, `peak` its maximum, in bytes."""
+
+    def __init__(self):
+        self.reserved = self.peak = 0
+        self._next_address = 0
+        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}  # sorted (size, address)
+        self._at: dict[int, _Piece] = {}
+
+    def take(self, size: int) -> _Piece:
+        """A piece of at least `size` bytes: the smallest free one that holds it, else a new segment."""
+        size = max(UNIT, rounded(size, UNIT))
+        small = size <= SMALL
+        free = self._free[small]
+        index = bisect.bisect_left(free, (size, -1))
+        piece = self._at[free.pop(index)[1]] if index < len(free) else self._segment(size, small)
+        piece.free = False
+        rest = piece.size - size
+        if rest >= UNIT if small else rest > SMALL:
+            self._split(piece, size)
+        return piece
+
+    def give(self, piece: _Piece) -> None:
+        """Take a piece back and join it with free neighbours. Nothing is returned to the card."""
+        piece.free = True
+        for other in (piece.before, piece.after):
+            if other is not None and other.free:
+                self._forget(other)
+                first, second = (other, piece) if other is piece.before else (piece, other)
+                first.size += second.size
+                first.after = second.after
+                if second.after is not None:
+                    second.after.before = first
+                del self._at[second.address]
+                piece = first
+        bisect.insort(self._free[piece.small], (piece.size, piece.address))
+
+    def _forget(self, piece: _Piece) -> None:
+        free = self._free[piece.small]
+        del free[bisect.bisect_left(free, (piece.size, piece.address))]
+
+    def _segment(self, size: int, small: bool) -> _Piece:
+        """Ask the card: 2 MiB for small blocks, 20 MiB for those under 10 MiB, else whole 2 MiB."""
+        total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else rounded(size, 2 * MIB)
+        piece = _Piece(self._next_address, total, small)
+        self._next_address += total
+        self._at[piece.address] = piece
+        self.reserved += total
+        self.peak = max(self.peak, self.reserved)
+        return piece
+
+    def _split(self, piece: _Piece, size: int) -> None:
+        rest = _Piece(piece.address + size, piece.size - size, piece.small, True, piece, piece.after)
+        if piece.after is not None:
+            piece.after.before = rest
+        piece.size, piece.after = size, rest
+        self._at[rest.address] = rest
+        bisect.insort(self._free[rest.small], (rest.size, rest.address))
+
+
+def peak_reserved(stream: Stream, workspace: int = CUBLAS, one_block: bool = True) -> int:
+    """The most bytes that the allocator would have reserved after this stream.
+
+    `one_block`: transformers reserves the weights in one block before it loads them, unless it quantises.
+    """
+    allocator = CachingAllocator()
+    if one_block:
+        weights = (b.bytes for b in stream.blocks.values() if b.span.endswith("load"))
+        allocator.give(allocator.take(sum(weights)))
+    pieces = {}
+    loading = True
+    for event in stream.events:
+        if loading and event.phase != "load":
+            loading = False
+            for _ in range(2):
+                allocator.take(workspace)
+        if event.appears:
+            pieces[event.block] = allocator.take(stream.blocks[event.block].bytes)
+        else:
+            allocator.give(pieces.pop(event.block))
+    return allocator.peak

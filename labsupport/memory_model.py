@@ -1,0 +1,115 @@
+"""Model, adapters, optimizer and one training step, as a learner would write them, on any device."""
+
+from __future__ import annotations
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def build(setup, depth: int, device: str = "meta") -> torch.nn.Module:
+    """The model of a memory.Setup with `depth` layers, ready to train. Random weights, or none on meta.
+
+    4-bit methods quantise every linear layer inside the blocks; embeddings and head keep the dtype.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = dict(setup.config, num_hidden_layers=depth)
+    config.pop("layer_types", None)  # follows from the depth
+    config.pop("quantization_config", None)
+    config = AutoConfig.for_model(**config)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=DTYPES[setup.dtype], attn_implementation=setup.attention
+        )
+    if setup.four_bit:
+        quantise(model, setup.double_quantization, device)
+    if setup.kbit_preparation:
+        from peft import prepare_model_for_kbit_training
+
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if setup.checkpointing:
+        model.config.use_cache = False  # layers that are run twice cannot fill one
+        model.activation_checkpointing_enable()
+    return (with_adapters(model, setup) if setup.method != "full" else model).train()
+
+
+def quantise(model, double: bool, device: str) -> None:
+    """Replace the linear layers of the blocks by NF4 ones, in place, as load_in_4bit does."""
+    from bitsandbytes.nn import Linear4bit
+
+    for name, old in list(model.named_modules()):
+        if not isinstance(old, torch.nn.Linear) or ".layers." not in name:
+            continue
+        has_bias = old.bias is not None
+        new = Linear4bit(
+            old.in_features,
+            old.out_features,
+            bias=has_bias,
+            compute_dtype=old.weight.dtype,
+            compress_statistics=double,
+            quant_type="nf4",
+            device=device,
+        )
+        new.weight.data = old.weight.data
+        new.weight._quantize(device)
+        if has_bias:
+            new.bias = old.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, new)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.is_loaded_in_4bit = model.is_quantized = True
+
+
+def with_adapters(model, setup):
+    """The PEFT model of the setup; adapters in float32, PEFT's default on a 16-bit or 4-bit base."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = setup.targets if setup.targets == "all-linear" else list(setup.targets)
+    lora = LoraConfig(
+        r=setup.rank,
+        lora_alpha=2 * setup.rank,
+        target_modules=targets,
+        use_rslora=setup.method == "rslora",
+        use_dora=setup.method.endswith("dora"),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def trainable(model) -> list[torch.nn.Parameter]:
+    """The parameters that get gradients."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def optimizer_for(setup, parameters) -> torch.optim.Optimizer:
+    """AdamW with foreach=True, what torch picks on a GPU, or bitsandbytes' 8-bit one."""
+    if setup.optimizer == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(parameters)
+    return torch.optim.AdamW(parameters, foreach=True)
+
+
+def batch_for(setup, device: str = "meta", share: float = 1.0) -> dict[str, torch.Tensor]:
+    """input_ids and labels, int64 [batch, share of the length]; a mask that hides something if padded."""
+    shape = (setup.batch, max(1, round(setup.length * share)))
+    ids = torch.zeros(shape, dtype=torch.int64, device=device)
+    batch = {"input_ids": ids, "labels": ids.clone()}
+    if setup.padded:
+        mask = torch.ones(shape, dtype=torch.int64, device=device)
+        mask[0, -1] = 0
+        batch["attention_mask"] = mask
+    return batch
+
+
+def step(model, batch: dict, optimizer, held: list, enter=lambda phase: None) -> None:
+    """One training step of a plain loop. `held` keeps the outputs, as the loop's variable does."""
+    enter("forward")
+    held[:] = [model(**batch)]
+    held[0].loss.backward()
+    enter("optimizer")
+    torch.nn.utils.clip_grad_norm_(trainable(model), 1.0, foreach=False)
+    optimizer.step()
+    optimizer.zero_grad()
