@@ -165,23 +165,28 @@ def interval(
     for value, family, seed in zip(values, families, seeds, strict=True):
         groups.setdefault(seed, {}).setdefault(family, []).append(value)
     rng = np.random.default_rng(0)
-    by_seed = [[np.array(rows) for rows in by_family.values()] for by_family in groups.values()]
-    means = [resampled_mean(by_seed, rng) for _ in range(resamples)]
+    chosen = rng.integers(len(groups), size=(resamples, len(groups)))
+    totals = np.zeros((resamples, 2))  # sum and number of the rows drawn
+    for number, by_family in enumerate(groups.values()):
+        for slot in range(len(groups)):
+            here = chosen[:, slot] == number
+            totals[here] += resampled(list(by_family.values()), int(here.sum()), rng)
+    means = totals[:, 0] / totals[:, 1]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(values.mean()), float(low), float(high)
 
 
-def resampled_mean(by_seed: list[list[np.ndarray]], rng: np.random.Generator) -> float:
-    """The mean of one bootstrap resample of seeds, of families in each, of rows in each."""
-    total = count = 0.0
-    for s in rng.integers(len(by_seed), size=len(by_seed)):
-        families = by_seed[s]
-        for f in rng.integers(len(families), size=len(families)):
-            rows = families[f]
-            drawn = rows[rng.integers(rows.size, size=rows.size)] if rows.size > 1 else rows
-            total += drawn.sum()
-            count += rows.size
-    return total / count
+def resampled(families: list[list[float]], times: int, rng: np.random.Generator) -> np.ndarray:
+    """Sum and number of the rows in each of `times` resamples of families and of rows in each: (times, 2)."""
+    sizes = np.array([len(rows) for rows in families])
+    padded = np.zeros((len(families), sizes.max()))
+    for row, values in zip(padded, families, strict=True):
+        row[: len(values)] = values
+    drawn = rng.integers(len(families), size=(times, len(families)))
+    rows = (rng.random((*drawn.shape, sizes.max())) * sizes[drawn][..., None]).astype(int)
+    there = np.arange(sizes.max()) < sizes[drawn][..., None]
+    sums = (padded[drawn[..., None], rows] * there).sum(axis=(1, 2))
+    return np.stack([sums, sizes[drawn].sum(axis=1)], axis=1)
 
 
 # ---------------------------------------------------------------- recorded results

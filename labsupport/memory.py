@@ -166,8 +166,9 @@ def trace(setup: Setup, workspace: int = memory_allocator.CUBLAS) -> tuple[memor
     ones vary: two histories are simulated, all at full length and one of three quarters in between, and
     the middle of the two is given.
     """
-    from labsupport import memory_trace
+    from labsupport import memory_trace, upstream
 
+    upstream.quiet_known_noise()
     histories = [(1.0, 1.0), (1.0, 0.75, 1.0)] if setup.padded else [(1.0, 1.0)]
     depth = setup.config["num_hidden_layers"]
     shallow = min(depth, DEPTH)

@@ -252,7 +252,6 @@ arguments = SFTConfig(
     warmup_steps=0.1,  # below 1: a share of all steps
     per_device_train_batch_size=profile.batch_size,
     gradient_accumulation_steps=profile.accumulation,
-    train_sampling_strategy="group_by_length",  # less padding
     max_length=profile.max_length,
     activation_checkpointing=not profile.use_cpu,  # saves memory, costs time
     use_cpu=profile.use_cpu,

@@ -230,7 +230,7 @@ def test_two_seeds_of_one_method_are_seldom_called_different():
     for _ in range(pairs):
         shift = rng.normal(size=(families, 1))  # the difference of two seeds on a family
         difference = (shift + 0.5 * rng.normal(size=(families, rows))).ravel()
-        _, low, high = evaluation.interval(difference, names, resamples=100)
+        _, low, high = evaluation.interval(difference, names)
         clustered += not low <= 0 <= high
         drawn = rng.choice(difference, size=(200, difference.size)).mean(1)
         low, high = np.quantile(drawn, [0.025, 0.975])
