@@ -301,6 +301,7 @@ class Notebook:
             self.page.evaluate(change, f"JupyterLab {theme}")
             self.page.locator(f"body[data-jp-theme-name='JupyterLab {theme}']").wait_for(state="attached")
             self.settle()
+            self.page.locator("#jupyterlab-splash").wait_for(state="detached")  # it covers a new theme
             if selector:  # all of a tall output
                 self.page.set_viewport_size({"width": 1280, "height": 2400})
             target = self.output(selector).first if selector else self.page
