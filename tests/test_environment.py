@@ -18,19 +18,16 @@ LINUX = {"sys_platform": "linux", "os_name": "posix", "platform_system": "Linux"
 MAC = {"sys_platform": "darwin", "os_name": "posix", "platform_system": "Darwin"}
 WINDOWS = {"sys_platform": "win32", "os_name": "nt", "platform_system": "Windows"}
 # What lab.py supports: the markers there, and the tags that pip would accept wheels for.
+# glibc 2.31, as the README says: llguidance has no wheel for an older one.
+MANYLINUX = ("manylinux_2_31", "manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 PLATFORMS = {
     "linux-x86_64": (
         {**LINUX, "platform_machine": "x86_64"},
-        ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_24_x86_64"],
+        [f"{tag}_x86_64" for tag in MANYLINUX],
     ),
     "linux-aarch64": (
         {**LINUX, "platform_machine": "aarch64"},
-        [
-            "manylinux_2_28_aarch64",
-            "manylinux_2_17_aarch64",
-            "manylinux2014_aarch64",
-            "manylinux_2_24_aarch64",
-        ],
+        [f"{tag}_aarch64" for tag in MANYLINUX],
     ),
     "macos-arm64": ({**MAC, "platform_machine": "arm64"}, ["macosx_14_0_arm64", "macosx_14_0_universal2"]),
     "windows-amd64": ({**WINDOWS, "platform_machine": "AMD64"}, ["win_amd64"]),
