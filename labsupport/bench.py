@@ -9,6 +9,7 @@ import importlib
 import itertools
 import json
 import pkgutil
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def explorers(corners: int = 16) -> list[dict]:
             dict(zip(explorer.controls, values, strict=True))
             for values in itertools.product(*(extremes(c) for c in explorer.controls.values()))
         ]
-        settings = settings[:: max(1, len(settings) // corners)][:corners]
+        settings = random.Random(0).sample(settings, min(corners, len(settings)))
         yardstick = milliseconds(plain_figure)
         start = milliseconds(explorer.redraw)
         slowest = max(milliseconds(partial(redraw, explorer, values), times=1) for values in settings)
