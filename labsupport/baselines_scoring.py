@@ -43,12 +43,6 @@ def repeated(cache, rows: int):
     return cache
 
 
-def batches(lengths: list[int], size: int):
-    """Lists of at most `size` indices, similar lengths together."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
 # ---------------------------------------------------------------- scores and replies
 
 
@@ -77,7 +71,7 @@ def score(
         ids = prompt + example.ids[example.prompt_length :]
         examples.append(dataclasses.replace(example, ids=ids, prompt_length=len(prompt)))
     results: list[dict] = [{} for _ in rows]
-    for chosen in batches([len(e.ids) for e in examples], batch_size):
+    for chosen in chat.batches([e.ids for e in examples], batch_size):
         batch = [examples[i] for i in chosen]
         logits = answer_logits(
             model, tokenizer, [e.ids for e in batch], [e.prompt_length for e in batch], cache
@@ -138,7 +132,7 @@ def generate(
     cache = prefix_cache(model, prefix)
     allowed = baselines_grammar.for_tokenizer(model, tokenizer) if constrained else None
     replies = [""] * len(rows)
-    for chosen in batches([len(prompt) for prompt in prompts], batch_size):
+    for chosen in chat.batches(prompts, batch_size):
         ids, mask = chat.pad_left([prompts[i][len(prefix) :] for i in chosen], tokenizer.pad_token_id)
         front = torch.tensor([prefix] * len(chosen), dtype=ids.dtype).reshape(len(chosen), -1)
         ids, mask = torch.cat([front, ids], 1), torch.cat([torch.ones_like(front), mask], 1)

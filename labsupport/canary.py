@@ -9,14 +9,13 @@ would change. The rule and the prompt were fixed before anything was measured.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import torch
 
-from labsupport import chat
-from labsupport.files import DATA, LabError, short
+from labsupport import chat, json_lines
+from labsupport.files import DATA, LabError
 
 FOLDER = DATA / "canary"
 CHOICES = 4
@@ -46,46 +45,17 @@ def load(path: Path | None = None) -> list[dict]:
     Raises LabError naming file and line of the first broken one.
     """
     path = path or FOLDER / "questions.jsonl"
-    rows, seen = [], {}
-    try:
-        text = path.read_text(encoding="utf-8").rstrip("\n")
-    except OSError as error:
-        raise LabError(f"Cannot read {short(path)}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise LabError(f"{short(path)} is not UTF-8 text (byte {error.start}).") from error
-    for number, line in enumerate(text.split("\n") if text else [], start=1):
-        try:
-            row = check_row(line)
-            for field in ("id", "question"):
-                if row[field] in seen:
-                    raise LabError(f"{field} {row[field]!r} already stands on line {seen[row[field]]}")
-                seen[row[field]] = number
-        except LabError as error:
-            raise LabError(f"{short(path)}, line {number}: {error}.") from None
-        rows.append(row)
-    if not rows:
-        raise LabError(f"{short(path)} has no rows.")
-    return rows
+    return json_lines.read(path, ROW_SCHEMA, check_row, unique=("id", "question"))
 
 
-def check_row(line: str) -> dict:
-    """One line of the file as a row; LabError says what is wrong with it."""
-    from jsonschema import Draft202012Validator
-
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise LabError(f"not JSON ({error})") from error
-    for problem in Draft202012Validator(ROW_SCHEMA).iter_errors(row):
-        where = ".".join(map(str, problem.path))
-        raise LabError(f"{where}: {problem.message}" if where else problem.message)
+def check_row(row: dict) -> None:
+    """LabError if one choice repeats or begins with another."""
     lowered = [choice.lower() for choice in row["choices"]]
     for i, a in enumerate(lowered):
         for j, b in enumerate(lowered):
             # The summed likelihood of "ten" would contain that of "tennis".
             if i != j and b.startswith(a):
                 raise LabError(f"choice {row['choices'][j]!r} repeats or begins with {row['choices'][i]!r}")
-    return row
 
 
 def prompt(question: str) -> str:
@@ -142,10 +112,8 @@ def continuation_nll(
         if ids[: len(before)] != before or len(ids) == len(before):
             raise ValueError(f"the tokens of {start!r} are not a prefix of the whole text's")
         counts.append(len(ids) - len(before))
-    order = sorted(range(len(pairs)), key=lambda i: len(texts[i]))
     sums = [0.0] * len(pairs)
-    for begin in range(0, len(order), batch_size):
-        chosen = order[begin : begin + batch_size]
+    for chosen in chat.batches(texts, batch_size):
         ids, mask = chat.pad_left([texts[i] for i in chosen], tokenizer.pad_token_id)
         keep = max(counts[i] for i in chosen)
         logits = model(

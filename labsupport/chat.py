@@ -46,6 +46,12 @@ def encode_example(tokenizer, row: dict) -> Example:
     return Example(encoded["input_ids"], len(prompt), answer, inside)
 
 
+def batches(sequences: list[list[int]], size: int) -> list[list[int]]:
+    """Lists of at most `size` indices, sequences of like length together: less padding."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def pad_left(sequences: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """int64 ids and mask of shape (rows, longest); padding stands in front, so the ends line up."""
     longest = max(map(len, sequences))

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from labsupport import gpus, memory, memory_closed_form, model_configs
+from labsupport import counting, gpus, memory, memory_closed_form, model_configs
 from labsupport.files import LabError, short
 
 # Share of the promised arithmetic that fine-tuning sustains on one card. An assumption: the MPT training
@@ -40,7 +40,7 @@ class Cost:
 
 def weights_in_products(config: dict) -> tuple[int, int]:
     """(block weights, output head's weights) that a token is multiplied with; embeddings are looked up."""
-    blocks = config["num_hidden_layers"] * sum(a * b for a, b in memory_closed_form.shapes(config).values())
+    blocks = config["num_hidden_layers"] * sum(a * b for a, b in counting.block_shapes(config).values())
     return blocks, config["vocab_size"] * config["hidden_size"]
 
 
@@ -54,7 +54,7 @@ def flops_per_token(setup: memory.Setup) -> float:
     blocks, head = weights_in_products(setup.config)
     adapters = 0 if setup.method == "full" else memory_closed_form.trainable_parameters(setup)
     forward = 2 * (blocks + adapters)
-    query = memory_closed_form.shapes(setup.config)["q_proj"][1]
+    query = counting.block_shapes(setup.config)["q_proj"][1]
     forward += setup.config["num_hidden_layers"] * 2 * setup.length * query
     backward = 2 * forward - (2 * blocks if setup.method != "full" else 0)
     head_products = 2 * head * (3 if setup.method == "full" else 2)

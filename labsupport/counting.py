@@ -45,6 +45,11 @@ def shapes(config: dict) -> dict[str, tuple[int, int]]:
     }
 
 
+def block_shapes(config: dict) -> dict[str, tuple[int, int]]:
+    """Those of `shapes` that every block has: the seven linear layers."""
+    return {name: shape for name, shape in shapes(config).items() if name in ALL_LINEAR}
+
+
 def with_bias(config: dict) -> tuple[str, ...]:
     """The linear layers that have a bias: q, k, v in Qwen2 by its architecture, in Llama as configured."""
     if config["model_type"] == "qwen2":
@@ -81,23 +86,23 @@ def lora_parameters(d_in: int, d_out: int, rank: int) -> int:
 
     LabError if the rank is no whole number from 1 to the smaller side.
     """
-    check_rank(rank, d_in, d_out, "the matrix")
+    check_rank(rank, d_in, d_out)
     return rank * (d_in + d_out)
 
 
-def check_rank(rank: int, d_in: int, d_out: int, what: str) -> None:
+def check_rank(rank: int, d_in: int, d_out: int, what: str = "the matrix") -> None:
+    """LabError unless `rank` is a whole number from 1 to the smaller side of a d_out x d_in matrix."""
+    largest = min(d_in, d_out)
     if isinstance(rank, bool) or not isinstance(rank, int):
         raise LabError(
             f"The rank is {rank!r}: it counts the rows of A, so it must be a whole number such as 16."
         )
     if rank < 1:
+        raise LabError(f"The rank is {rank}: give at least 1, or A has no row and there is nothing to train.")
+    if rank > largest:
         raise LabError(
-            f"The rank is {rank}: it must be at least 1, or A and B are empty and nothing is trained."
-        )
-    if rank > min(d_in, d_out):
-        raise LabError(
-            f"The rank is {rank}, but {what} is {d_out} x {d_in} and has rank {min(d_in, d_out)} at most: "
-            "a larger one only costs parameters. Choose a smaller rank."
+            f"The rank is {rank}, larger than {largest}: {what} is {d_out} x {d_in} and has rank {largest} "
+            f"at most, so the rest would only cost parameters. Give at most {largest}."
         )
 
 

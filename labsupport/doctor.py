@@ -26,7 +26,7 @@ MINUTES = {
     "notebook 02": 0.7,
     "notebook 03": 0.9,
     "notebook 04": 0.7,
-    "lab.py test --fast": 4.0,
+    "lab.py test --fast": 2.7,
     "lab.py test": 34.0,
 }
 NEEDED_GIB = 2

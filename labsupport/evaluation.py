@@ -45,10 +45,8 @@ def score(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[dict
     was_training = model.training
     model.eval()
     examples = [chat.encode_example(tokenizer, row) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: len(examples[i].ids))
     results: list[dict] = [{} for _ in rows]
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in chat.batches([example.ids for example in examples], batch_size):
         batch = [examples[i] for i in chosen]
         ids, mask = chat.pad_left([example.ids for example in batch], tokenizer.pad_token_id)
         keep = max(len(example.ids) - example.prompt_length for example in batch)
@@ -85,10 +83,8 @@ def generate(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[s
     was_training = model.training
     model.eval()
     prompts = [chat.prompt_ids(tokenizer, row["text"]) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))
     replies = [""] * len(rows)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in chat.batches(prompts, batch_size):
         ids, mask = chat.pad_left([prompts[i] for i in chosen], tokenizer.pad_token_id)
         output = model.generate(
             input_ids=ids.to(model.device),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import os
 import shutil
@@ -17,6 +18,11 @@ RUNS = Path(os.environ.get("LAB_RUNS", ROOT / "runs"))
 
 class LabError(Exception):
     """Bad input or a state the user can mend: one line that says what, where and how."""
+
+
+def nearest_first(wanted: str, known) -> str:
+    """The known names in one line, those most like the wanted one in front."""
+    return ", ".join(difflib.get_close_matches(wanted, known, n=len(known), cutoff=0))
 
 
 def sha256(path: Path) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 
-from labsupport.files import LabError
+from labsupport.files import LabError, nearest_first
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ def find(wanted: str | float) -> Card:
     try:
         size = float(text.removesuffix("gib").strip())
     except ValueError:
-        near = difflib.get_close_matches(text, CARDS, n=len(CARDS), cutoff=0)
+        near = nearest_first(text, CARDS)
         raise LabError(
-            f"There is no card {wanted!r} here. Known, the nearest first: {', '.join(near)}; or give its "
+            f"There is no card {wanted!r} here. Known, the nearest first: {near}; or give its "
             "memory as a number of GiB."
         ) from None
     if not (math.isfinite(size) and size > 0):

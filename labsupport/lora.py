@@ -13,28 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from labsupport import counting
 from labsupport.files import LabError
 
 PEFT_A = math.sqrt(5)  # the `a` that loralib and PEFT give to Kaiming's uniform initialisation
 
 
 # ---------------------------------------------------------------- the algebra
-
-
-def check_rank(rank: int, out_features: int, in_features: int) -> None:
-    """Raise LabError unless `rank` is a whole number from 1 to the smaller side of the matrix."""
-    largest, shape = min(out_features, in_features), f"a {out_features} x {in_features} matrix"
-    if isinstance(rank, bool) or not isinstance(rank, int):
-        raise LabError(
-            f"The rank is {rank!r}: give a whole number from 1 to {largest}, because it counts the rows of A."
-        )
-    if rank < 1:
-        raise LabError(f"The rank is {rank}: with no row in A there is nothing to train; give at least 1.")
-    if rank > largest:
-        raise LabError(
-            f"The rank {rank} is larger than {largest}, the smaller side of {shape}: no update of it has a "
-            f"higher rank, so the rest would be wasted; give at most {largest}."
-        )
 
 
 def scale(alpha: float, rank: int, rslora: bool = False) -> float:
@@ -90,7 +75,7 @@ class LoRALinear(nn.Module):
         self, base: nn.Linear, rank: int, alpha: float, dropout: float = 0.0, rslora: bool = False
     ) -> None:
         super().__init__()
-        check_rank(rank, base.out_features, base.in_features)
+        counting.check_rank(rank, base.in_features, base.out_features)
         self.base, self.alpha, self.rslora, self.merged = base.requires_grad_(False), alpha, rslora, False
         like = {"dtype": base.weight.dtype, "device": base.weight.device}
         bound = uniform_bound(base.in_features)
@@ -147,7 +132,7 @@ def attach(model: nn.Module, targets: str | list[str], rank: int, alpha: float, 
         if isinstance(module, nn.Linear) and module is not head and name.rpartition(".")[2] in wanted
     }
     for module in chosen.values():
-        check_rank(rank, module.out_features, module.in_features)
+        counting.check_rank(rank, module.in_features, module.out_features)
     model.requires_grad_(False)
     for name, module in chosen.items():
         parent, _, last = name.rpartition(".")

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import json
 from dataclasses import dataclass
 
-from labsupport import gpus, memory_allocator, memory_closed_form, memory_stream, model_configs
-from labsupport.files import LabError
+from labsupport import (
+    counting,
+    gpus,
+    memory_allocator,
+    memory_closed_form,
+    memory_stream,
+    model_configs,
+    upstream,
+)
+from labsupport.files import LabError, nearest_first
 
 GIB = 2**30
 METHODS = ("lora", "qlora", "dora", "qdora", "rslora", "full")
@@ -20,7 +27,6 @@ FOUR_BIT = ("qlora", "qdora")
 DTYPES = ("bf16", "fp16", "fp32")
 ATTENTIONS = ("sdpa", "eager")
 OPTIMIZERS = ("adamw", "adamw_8bit")
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DEPTH = 4  # layers that are really traced; the others are copies of an inner one
 CONTEXT_GIB = 0.5  # CUDA's context and kernels, which no tracer sees: a few hundred MiB
 CATEGORIES = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "temporaries")
@@ -124,6 +130,7 @@ def plan(
         raise LabError(f"Double quantisation is for qlora and qdora, not for {method}: {NO_4_BIT}")
     check(setup)
     card = None if gpu is None else gpus.find(gpu)
+    upstream.quiet_known_noise()
     allocated, reserved, trainable = trace(setup, _workspace(card))
     margin = None if card is None else _margin(card, reserved)
     suggestions = ()
@@ -166,9 +173,8 @@ def trace(setup: Setup, workspace: int = memory_allocator.CUBLAS) -> tuple[memor
     ones vary: two histories are simulated, all at full length and one of three quarters in between, and
     the middle of the two is given.
     """
-    from labsupport import memory_trace, upstream
+    from labsupport import memory_trace
 
-    upstream.quiet_known_noise()
     histories = [(1.0, 1.0), (1.0, 0.75, 1.0)] if setup.padded else [(1.0, 1.0)]
     depth = setup.config["num_hidden_layers"]
     shallow = min(depth, DEPTH)
@@ -190,11 +196,11 @@ def check(setup: Setup) -> None:
         ("dtype", setup.dtype, DTYPES),
         ("attention", setup.attention, ATTENTIONS),
         ("optimiser", setup.optimizer, OPTIMIZERS),
-        *(("target", target, (*TARGETS, "all-linear")) for target in _listed(setup.targets)),
+        *(("target", target, (*counting.ALL_LINEAR, "all-linear")) for target in _listed(setup.targets)),
     ):
         if value not in known:
-            near = difflib.get_close_matches(str(value), known, n=len(known), cutoff=0)
-            raise LabError(f"There is no {name} {value!r} here. Known, the nearest first: {', '.join(near)}.")
+            near = nearest_first(str(value), known)
+            raise LabError(f"There is no {name} {value!r} here. Known, the nearest first: {near}.")
     if not setup.targets:
         raise LabError("No targets given: name at least one linear layer, or all-linear.")
     for name, value in (("rank", setup.rank), ("batch", setup.batch), ("seq", setup.length)):
@@ -246,7 +252,6 @@ def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
 
 def _changes(setup: Setup):
     """(words, options) from the cheapest to the dearest: time first, then precision, then the data."""
-    small = dataclasses.replace(setup)
     if not setup.checkpointing:
         yield "turn activation checkpointing on (about a third more time)", {"checkpointing": True}
     light = {"checkpointing": True}
@@ -255,7 +260,7 @@ def _changes(setup: Setup):
         batch //= 2
         options = {"batch": batch}
         yield f"batch {batch}, more accumulation", options
-        if not small.checkpointing:
+        if not setup.checkpointing:
             yield f"checkpointing and batch {batch}, more accumulation", light | options
     light["batch"] = 1
     if setup.optimizer == "adamw" and setup.method == "full":

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+from labsupport import counting
+
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 NF4_BYTES = {True: (4 + 8 / 64 + 32 / (64 * 256)) / 8, False: (4 + 32 / 64) / 8}  # QLoRA paper, section 3
 FOUR_BIT_METHODS = ("qlora", "qdora")
 LOGITS_BYTES = {2: 14, 4: 16}  # bytes a token and word: logits, float32 copy, log-softmax, two gradients
 
 
-def shapes(config: dict) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of the linear layers of one block of a Llama-like configuration."""
-    hidden, middle = config["hidden_size"], config["intermediate_size"]
-    head = config.get("head_dim") or hidden // config["num_attention_heads"]
-    query, key = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    return {
-        "q_proj": (hidden, query),
-        "k_proj": (hidden, key),
-        "v_proj": (hidden, key),
-        "o_proj": (query, hidden),
-        "gate_proj": (hidden, middle),
-        "up_proj": (hidden, middle),
-        "down_proj": (middle, hidden),
-    }
-
-
 def targeted(setup) -> list[tuple[int, int]]:
     """The shapes of the layers of one block that get an adapter."""
-    linear = shapes(setup.config)
+    linear = counting.block_shapes(setup.config)
     if setup.method == "full":
         return []
     return (
@@ -37,7 +23,7 @@ def targeted(setup) -> list[tuple[int, int]]:
 def weight_bytes(setup) -> float:
     """Bytes of the model's weights as they are loaded: 4 bits in the blocks, if asked, else the dtype's."""
     config, size = setup.config, BYTES[setup.dtype]
-    in_blocks = config["num_hidden_layers"] * sum(a * b for a, b in shapes(config).values())
+    in_blocks = config["num_hidden_layers"] * sum(a * b for a, b in counting.block_shapes(config).values())
     tables = 1 if config.get("tie_word_embeddings") else 2
     outside = tables * config["vocab_size"] * config["hidden_size"]
     if setup.method not in FOUR_BIT_METHODS:
@@ -63,7 +49,7 @@ def activation_bytes(setup) -> int:
     and log-sums of the attention; the MLP's gate, its activation and the other factor.
     """
     config, size = setup.config, BYTES[setup.dtype]
-    linear = shapes(config)
+    linear = counting.block_shapes(config)
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     query, key = linear["q_proj"][1], linear["k_proj"][1]
     norms = 8 * hidden

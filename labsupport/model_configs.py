@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import json
 from pathlib import Path
 
-from labsupport.files import DATA, LabError, short
+from labsupport.files import DATA, LabError, nearest_first, short
 
 SUPPORTED = ("llama", "mistral", "qwen2")
 SIZES = (
@@ -36,9 +35,8 @@ def _entry(name: str) -> dict:
     wanted = str(name).strip().lower()
     if wanted in _models():
         return _models()[wanted]
-    near = difflib.get_close_matches(wanted, names(), n=len(names()), cutoff=0)
     raise LabError(
-        f"There is no model {name!r} here. Known, the nearest first: {', '.join(near)}. "
+        f"There is no model {name!r} here. Known, the nearest first: {nearest_first(wanted, names())}. "
         "For any other model give the path of its config.json."
     )
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labsupport import counting
 from labsupport.files import LabError
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # what bitsandbytes takes; 64 is the default
@@ -231,12 +232,8 @@ def matrix_bytes(weights: int, blocksize: int = 64, double: bool = True) -> int:
 
 def linear_shapes(config: dict) -> list[tuple[int, int]]:
     """The (out, in) of every matrix that is quantised in a Llama-like model, as in its config.json."""
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    head = config.get("head_dim") or hidden // config["num_attention_heads"]
-    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    attention = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]
-    mlp = [(inner, hidden), (inner, hidden), (hidden, inner)]
-    return (attention + mlp) * config["num_hidden_layers"]
+    shapes = counting.block_shapes(config).values()
+    return [(d_out, d_in) for d_in, d_out in shapes] * config["num_hidden_layers"]
 
 
 def model_bytes(config: dict, blocksize: int = 64, double: bool = True) -> dict[str, int]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from labsupport.files import DATA, LabError, short
+from labsupport import json_lines
+from labsupport.files import DATA, LabError
 
 FOLDER = DATA / "tickets"
 INTENTS = ("delivery", "return", "exchange", "defect", "change", "question", "payment", "account")
@@ -76,40 +77,11 @@ def load(split: str, path: Path | None = None) -> list[dict]:
     """The rows of a split, checked. Raises LabError naming file and line of the first broken one."""
     if path is None and split not in SPLITS:
         raise LabError(f"Unknown split {split!r}. There are: {', '.join(SPLITS)}.")
-    path = path or FOLDER / f"{split}.jsonl"
-    rows, seen = [], {}
-    try:
-        text = path.read_text(encoding="utf-8").rstrip("\n")
-    except OSError as error:
-        raise LabError(f"Cannot read {short(path)}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise LabError(f"{short(path)} is not UTF-8 text (byte {error.start}).") from error
-    for number, line in enumerate(text.split("\n") if text else [], start=1):
-        try:
-            row = check_row(line)
-            if row["id"] in seen:
-                raise LabError(f"id {row['id']!r} already stands on line {seen[row['id']]}")
-        except LabError as error:
-            raise LabError(f"{short(path)}, line {number}: {error}.") from None
-        seen[row["id"]] = number
-        rows.append(row)
-    if not rows:
-        raise LabError(f"{short(path)} has no rows.")
-    return rows
+    return json_lines.read(path or FOLDER / f"{split}.jsonl", ROW_SCHEMA, check_row, unique=("id",))
 
 
-def check_row(line: str) -> dict:
-    """One line of a data file as a row; LabError says what is wrong with it."""
-    from jsonschema import Draft202012Validator
-
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise LabError(f"not JSON ({error})") from error
-    for problem in Draft202012Validator(ROW_SCHEMA).iter_errors(row):
-        where = ".".join(map(str, problem.path))
-        raise LabError(f"{where}: {problem.message}" if where else problem.message)
+def check_row(row: dict) -> None:
+    """LabError if a row's product or order id is not its text's own words."""
     for field in ("product", "order_id"):
         if row[field] is not None and row[field] not in row["text"]:
             raise LabError(f"{field} {row[field]!r} does not occur in the text")
-    return row

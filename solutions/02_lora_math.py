@@ -47,8 +47,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from labsupport import base_model, chat, checkpoints, evaluation, experiments, lora, plots
-from labsupport import predictions, profiles, tickets
+from labsupport import base_model, chat, checkpoints, counting, evaluation, experiments, lora
+from labsupport import plots, predictions, profiles, tickets
 from labsupport.claims import expect
 from labsupport.experiment_list import spectrum
 from labsupport.exercises import lora_math as exercises
@@ -206,7 +206,7 @@ forward_of = exercises.forward.or_reference(forward)
 class LoRALinear(nn.Module):
     def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float = 0.0):
         super().__init__()
-        lora.check_rank(rank, base.out_features, base.in_features)
+        counting.check_rank(rank, base.in_features, base.out_features)
         self.base, self.alpha, self.merged = base.requires_grad_(False), alpha, False
         b = bound_of(base.in_features, math.sqrt(5))
         self.A = nn.Parameter(torch.empty(rank, base.in_features).uniform_(-b, b))

@@ -51,6 +51,7 @@ def test_stub_reference_and_another_right_answer(exercise, capsys):
     assert exercise.check(stub).status == "not attempted"
     assert exercise.check(exercise.reference).status == "correct"
     other = OTHER_RIGHT_ANSWERS[exercise.name]
+    assert other is not exercise.reference
     assert exercise.check(other).status == "correct", repr(exercise.check(other))
     assert exercise.or_reference(other) is other
     assert exercise.or_reference(stub) is exercise.reference

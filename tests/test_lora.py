@@ -9,19 +9,14 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from right_answers.lora_math import ANSWERS
 from tiny_training import tiny_model
 from torch import nn
 
 from labsupport import experiments, files, lora
 from labsupport.checkpoints import lora_math as questions
-from labsupport.exercises import engine
-from labsupport.exercises import lora_math as exercises
 from labsupport.experiment_list import spectrum
 from labsupport.explorers import low_rank
 from labsupport.files import LabError
-
-EXERCISES = [e for e in vars(exercises).values() if isinstance(e, engine.Exercise)]
 
 
 def pair(in_features, out_features, rank, alpha, dropout=0.0, rslora=False, bias=True):
@@ -271,22 +266,6 @@ def test_first_step_by_rank():
     assert 3 < growth("adam", lambda r: 2 * r) < 4
     assert 0.75 < growth("sgd", lambda r: 32, True) < 1
     assert 0.18 < growth("sgd", lambda r: 32) < 0.25
-
-
-# ---------------------------------------------------------------- exercises
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
-def test_exercises(exercise):
-    assert engine.ambiguities(exercise) == []
-    assert len(exercise.mistakes) >= 3 and 1 <= len(exercise.hints) <= 3
-    for wrong, message in exercise.mistakes:
-        assert exercise.check(wrong).message == message
-    assert exercise.check(ANSWERS[exercise.name]).status == "correct"
-
-
-def test_every_exercise_has_another_right_answer():
-    assert sorted(ANSWERS) == sorted(e.name for e in EXERCISES)
 
 
 # ---------------------------------------------------------------- the spectrum experiment in small

@@ -9,13 +9,8 @@ import bitsandbytes as bnb
 import bitsandbytes.functional as bnb_functional
 import pytest
 import torch
-from right_answers import nf4_quantization as right_answers
 
 from labsupport import base_model, nf4, upstream
-from labsupport.checkpoints import nf4_quantization as checkpoint
-from labsupport.checkpoints import questions
-from labsupport.exercises import nf4_quantization as exercises
-from labsupport.exercises.engine import Exercise, ambiguities
 from labsupport.explorers import quantiser
 from labsupport.files import LabError
 from labsupport.verifications import nf4 as verifications
@@ -24,6 +19,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CASES = [(size, seed) for size in nf4.BLOCK_SIZES for seed in range(6)]
 
 SMOLLM2 = {
+    "model_type": "llama",
     "hidden_size": 576,
     "intermediate_size": 1536,
     "num_hidden_layers": 30,
@@ -367,22 +363,7 @@ def test_unknown_names_list_the_known_ones():
         nf4.levels(1.0)
 
 
-# ---------------------------------------------------------------- exercises, explorer, checkpoint, claims
-
-EXERCISES = [item for item in vars(exercises).values() if isinstance(item, Exercise)]
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
-def test_exercise_is_well_made_and_takes_another_right_answer(exercise):
-    assert ambiguities(exercise) == []
-    assert len(exercise.mistakes) >= 3
-    other = right_answers.ANSWERS[exercise.name]
-    assert other is not exercise.reference
-    assert exercise.check(other).status == "correct", repr(exercise.check(other))
-
-
-def test_every_exercise_has_another_right_answer():
-    assert sorted(right_answers.ANSWERS) == sorted(e.name for e in EXERCISES)
+# ---------------------------------------------------------------- explorer, claims
 
 
 def test_the_explorer_finds_what_the_notebook_says():
@@ -415,17 +396,6 @@ def test_the_explorer_says_what_is_wrong():
     for bad in ({"blocksize": 48}, {"outlier": -1.0}, {"outlier": float("nan")}, {"name": "INT5"}):
         with pytest.raises(LabError):
             quantiser.view(**bad)
-
-
-@pytest.mark.parametrize("question", checkpoint.QUESTIONS, ids=lambda q: q.id)
-def test_checkpoint_questions_have_keys(question):
-    assert question.id.startswith("04.")
-    if isinstance(question, questions.ChoiceQuestion):
-        assert [c.right for c in question.choices].count(True) == 1
-        assert all(c.why for c in question.choices)
-    if isinstance(question, questions.NumberQuestion):
-        assert questions.grade(question, question.answer())[0] is True
-        assert questions.grade(question, 2 * question.answer())[0] is False
 
 
 VERIFICATIONS = [

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 
+from labsupport import counting
+
 STEPS, BATCH = 48, 4
 LEARNING_RATES = {"adamw": 2e-5, "sgd": 0.3}  # both take steps of about the same length
 CLIP = 1.0  # longest gradient, as trainers have it by default
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MODULES = counting.ALL_LINEAR
 LAYERS = (2, 15, 28)  # whose singular values are all kept
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384, 576)
 CUTS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 576)  # 576 is every matrix in full

@@ -9,8 +9,6 @@ from labsupport.decision import Answers, Decision, decide
 from labsupport.explorers.shell import Explorer, View
 from labsupport.files import LabError
 
-__all__ = ["Answers", "Decision", "decide", "explore", "view"]
-
 
 def view(
     parameters_b: float = 7.0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import ipywidgets as widgets
 import numpy as np
 
-from labsupport import experiments, lora, plots
+from labsupport import counting, experiments, lora, plots
 from labsupport.experiment_list import spectrum
 from labsupport.explorers.shell import Explorer, View
 from labsupport.files import LabError
@@ -28,6 +28,8 @@ class Cut:
     rank: int
     energy: np.ndarray  # kept by rank 1, 2, ...
     random_energy: np.ndarray  # the same for random signs
+    error: float
+    random_error: float
     rank_90: int
     random_rank_90: int
 
@@ -63,12 +65,14 @@ def cut(arm: str, layer: int, module: str, rank: int) -> Cut:
             raise LabError(f"Unknown {what} {value!r}. There are: {', '.join(map(str, valid))}.")
     metrics = record()[arm]
     shape = next(m["shape"] for m in metrics["matrices"] if (m["layer"], m["module"]) == (layer, module))
-    lora.check_rank(rank, *shape)
+    counting.check_rank(rank, *shape[::-1])
     values = spectrum.from_text(metrics["singular_values"][f"{layer}.{module}"])
     random = lora.random_spectrum(*shape)
-    curves = lora.energy_curve(values), lora.energy_curve(random)
-    ranks = [lora.rank_for_energy(spectrum_values, 0.9) for spectrum_values in (values, random)]
-    return Cut(tuple(shape), rank, *curves, *ranks)
+    both = (values, random)
+    curves = [lora.energy_curve(each) for each in both]
+    errors = [lora.error_at(each, rank) for each in both]
+    ranks = [lora.rank_for_energy(each, 0.9) for each in both]
+    return Cut(tuple(shape), rank, *curves, *errors, *ranks)
 
 
 def view(arm: str = "AdamW", layer: int = 15, module: str = "q_proj", rank: int = 16) -> View:
@@ -80,8 +84,8 @@ def view(arm: str = "AdamW", layer: int = 15, module: str = "q_proj", rank: int 
         f"update; 90 % takes rank {found.rank_90}."
     )
     table = [
-        row("this update", found.kept, found.rank_90),
-        row("random signs", found.random_kept, found.random_rank_90),
+        row("this update", found.kept, found.error, found.rank_90),
+        row("random signs", found.random_kept, found.random_error, found.random_rank_90),
     ]
     full = out_features * in_features
     table[0]["parameters"] = f"{found.parameters:,} of {full:,} ({100 * found.parameters / full:.1f} %)"
@@ -89,8 +93,7 @@ def view(arm: str = "AdamW", layer: int = 15, module: str = "q_proj", rank: int 
     return View(heading, table, figure(found, f"{arm}, layer {layer}, {module}"), alt)
 
 
-def row(name: str, kept: float, rank_90: int) -> dict:
-    error = max(0.0, 1 - kept) ** 0.5
+def row(name: str, kept: float, error: float, rank_90: int) -> dict:
     return {
         "": name,
         "energy kept": f"{100 * kept:.1f} %",

@@ -160,10 +160,6 @@ def e22() -> str:
     return f"NF4 weights alone: llama-2-13b {gigabytes('llama-2-13b'):.1f} GB"
 
 
-def f4() -> str:
-    return f"10 copies of llama-2-7b in bfloat16: {10 * gigabytes('llama-2-7b', 'bf16'):.0f} GB"
-
-
 def _kept(size: float, in_place: bool) -> float:
     """The share of a rank-16 update of relative size `size` that quantising to NF4 again keeps."""
     random = torch.Generator().manual_seed(0)
