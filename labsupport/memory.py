@@ -166,6 +166,7 @@ def _margin(card: gpus.Card, reserved: int) -> float:
     return card.memory_gib - CONTEXT_GIB - reserved / GIB
 
 
+@memory_stream.no_sweeps()
 def trace(setup: Setup, workspace: int = memory_allocator.CUBLAS) -> tuple[memory_stream.Peak, int, int]:
     """(peak allocated with its phase and parts, peak reserved in bytes, trainable parameters).
 

@@ -19,7 +19,7 @@ CUBLAS = 2 * 4096 * KIB + 8 * 16 * KIB
 CUBLAS_HOPPER = 32 * MIB
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Piece:
     """A run of bytes of one segment, in use or free; neighbours are linked."""
 
@@ -42,7 +42,7 @@ class CachingAllocator:
 
     def take(self, size: int) -> _Piece:
         """A piece of at least `size` bytes: the smallest free one that holds it, else a new segment."""
-        size = max(UNIT, rounded(size, UNIT))
+        size = rounded(size, UNIT) or UNIT
         small = size <= SMALL
         free = self._free[small]
         index = bisect.bisect_left(free, (size, -1))

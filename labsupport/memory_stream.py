@@ -6,6 +6,8 @@ middle layers, so that a stream of any depth follows without building the deep m
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -50,6 +52,19 @@ class Peak:
     split: dict[str, int]
 
 
+@contextlib.contextmanager
+def no_sweeps():
+    """No garbage collection inside: when Python sweeps cycles is chance, and it takes its time over torch's
+    many objects."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def rounded(size: int, unit: int) -> int:
     """Bytes rounded up to a multiple of unit: CUDA's allocator hands out multiples of 512."""
     return -(-size // unit) * unit
@@ -87,12 +102,12 @@ def deepen(stream: Stream, depth: int) -> Stream:
 
 
 class _Deepener:
-    """Copies events layer by layer; `numbers` maps (old block, new layer) to the new block."""
+    """Copies events layer by layer. Tens of thousands of them: plain loops over precomputed numbers."""
 
     def __init__(self, stream: Stream, extra: int):
         self.old, self.extra = stream, extra
         self.new = Stream(stream.depth + extra)
-        self.numbers: dict[tuple[int, int | None], int] = {}
+        self.numbers: dict[tuple[int, int | None], int] = {}  # (old block, new layer): new block
         self.made = defaultdict(list)  # (span, layer): the blocks made there, in order
         self.rank = {}
         for number, block in stream.blocks.items():
@@ -106,11 +121,7 @@ class _Deepener:
         for layer, events in runs:
             targets = self._targets(layer, falling=before is not None and before > 1)
             for target in targets:
-                for event in events:
-                    # What was made outside the layers goes once, with the last of the copies.
-                    outside = not event.appears and self.old.blocks[event.block].layer is None
-                    if not outside or target == targets[-1]:
-                        self._copy(event, target)
+                self._copy(events, target, last=target == targets[-1])
             before = layer if layer is not None else before
         return self.new
 
@@ -123,33 +134,33 @@ class _Deepener:
         copies = list(range(1, self.extra + 2))
         return copies[::-1] if falling else copies
 
-    def _model_of(self, layer: int | None) -> int | None:
-        """The old layer that a new layer is a copy of."""
-        if layer is None or layer <= 1:
-            return layer
-        return max(1, layer - self.extra)
+    def _copy(self, events: list[Event], target: int | None, last: bool) -> None:
+        """Copy a run of events to a new layer; what was made outside the layers goes with the last copy."""
+        old_blocks, numbers, new = self.old.blocks, self.numbers, self.new
+        for event in events:
+            old = event.block
+            block = old_blocks[old]
+            home = block.layer
+            if event.appears:
+                home = None if home is None else target
+                number = numbers[old, home] = len(new.blocks)
+                new.blocks[number] = Block(block.bytes, home, block.span, block.category)
+            elif home is None:
+                if not last:
+                    continue
+                number = numbers[old, None]
+            else:
+                number = self._going(old, block, target + home - event.layer)
+            new.events.append(Event(number, event.appears, target, event.phase))
 
-    def _copy(self, event: Event, target: int | None) -> None:
-        block = self.old.blocks[event.block]
-        if event.appears:
-            number = len(self.numbers)
-            home = None if block.layer is None else target
-            self.numbers[event.block, home] = number
-            self.new.blocks[number] = Block(block.bytes, home, block.span, block.category)
-        else:
-            number = self._going(event, block, target)
-        self.new.events.append(Event(number, event.appears, target, event.phase))
-
-    def _going(self, event: Event, block: Block, target: int | None) -> int:
-        """The new number of a block that goes: made as many layers away as in the old stream."""
-        if block.layer is None:
-            return self.numbers[event.block, None]
-        home = target + block.layer - event.layer
-        twin = event.block
-        if self._model_of(home) != block.layer:
-            place = self.made[block.span, self._model_of(home)]
-            rank = self.rank[event.block]
-            if rank >= len(place) or self.old.blocks[place[rank]].bytes != block.bytes:
-                raise LabError("The layers of this model are not alike: trace it whole.")
-            twin = place[rank]
-        return self.numbers[twin, home]
+    def _going(self, old: int, block: Block, home: int) -> int:
+        """The new number of a block that goes: the twin of an old one, made in the new layer `home`."""
+        number = self.numbers.get((old, home))
+        if number is not None:
+            return number
+        model = home if home <= 1 else max(1, home - self.extra)  # the old layer that `home` is a copy of
+        place = self.made[block.span, model]
+        rank = self.rank[old]
+        if rank >= len(place) or self.old.blocks[place[rank]].bytes != block.bytes:
+            raise LabError("The layers of this model are not alike: trace it whole.")
+        return self.numbers[place[rank], home]

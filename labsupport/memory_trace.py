@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import weakref
 
 import torch
 from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labsupport.memory_stream import Block, Event, Stream
+from labsupport.memory_stream import Block, Event, Stream, no_sweeps
 
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
 _RESULTS: dict = {}
@@ -204,6 +203,7 @@ def record(setup, depth: int, device: str = "meta", histories=((1.0, 1.0),)):
     return streams, (inside, outside)
 
 
+@no_sweeps()  # a step frees by reference counts
 def _record(setup, model, depth: int, device: str, history) -> Stream:
     from labsupport import memory_model
 
@@ -212,7 +212,6 @@ def _record(setup, model, depth: int, device: str, history) -> Stream:
     recorder.device = device
     hooks = [*_note_weights(recorder, model), *_watch_layers(recorder, model)]
     held = []  # the last outputs live on until the next ones replace them, as in a loop's variable
-    gc.disable()  # a step frees by reference counts; when cycles are swept is chance
     try:
         for recorder.step, share in enumerate(history, start=1):
             _enter(recorder, "forward")
@@ -224,7 +223,6 @@ def _record(setup, model, depth: int, device: str, history) -> Stream:
                 _name_states(recorder, optimizer)
     finally:
         recorder.stop()
-        gc.enable()
         for hook in hooks:
             hook.remove()
     return recorder.stream

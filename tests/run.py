@@ -7,73 +7,120 @@ numbers are pinned here, so that two runs on one machine are the same run.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PINNED = {
-    "LAB_THREADS": "2",
     "LAB_STRICT": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
 }
-# A file stays in one process; each process computes with one thread (tests/conftest.py).
-TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]
+ONE_THREAD = {"LAB_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SMOKE = {"LAB_PROFILE": "smoke", "LAB_STRICT": "0"}
 NBVAL = ["-p", "no:cacheprovider", "--nbval-cell-timeout=1500", "--nbval-sanitize-with=tests/sanitize.cfg"]
+TRAINS = "01_first_fine_tune"  # at full size, with two threads
+IN_BROWSER = ("00_start_here", "01_first_fine_tune")  # tests/test_browser.py runs these student editions
+
+
+class Stage(NamedTuple):
+    """pytest's arguments and what is added to the environment."""
+
+    name: str
+    arguments: list[str]
+    environment: dict[str, str]
 
 
 def notebooks(folder: str) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in sorted((ROOT / folder).glob("*.ipynb"))]
 
 
-def stages(fast: bool) -> list[tuple[str, list[str], dict]]:
-    """Name, pytest arguments and extra environment of each stage."""
-    unit = "not browser and not slow and not network" if fast else "not browser"
-    found = [
-        ("unit and static tests", ["tests", "-q", "--durations=5", *TWO_AT_A_TIME, "-m", unit], {}),
+def quick() -> list[Stage]:
+    """What needs no training, no notebook and no network."""
+    marks = "not browser and not slow and not network"
+    # A file stays in one process; each process computes with one thread (tests/conftest.py).
+    two_at_a_time = ["-n", "2", "--dist", "loadfile"]
+    return [Stage("unit and static tests", ["tests", "-q", *two_at_a_time, "-m", marks], ONE_THREAD)]
+
+
+def side_by_side() -> list[Stage]:
+    """Stages of one process and one thread, the longest first: two of them run at a time."""
+    solutions = [path for path in notebooks("solutions") if TRAINS not in path]
+    students = [
+        path
+        for path in notebooks("notebooks")
+        if shutil.which("chromium") is None or Path(path).stem not in IN_BROWSER
     ]
-    if not fast:
-        found += [
-            (
-                "worked solutions, outputs compared",
-                ["--nbval", *NBVAL, *notebooks("solutions"), "--durations=8"],
-                {"LAB_PROFILE": "cpu"},
-            ),
-            (
-                "student editions, no error allowed",
-                ["--nbval-lax", *NBVAL, *TWO_AT_A_TIME, *notebooks("notebooks"), "--durations=3"],
-                {"LAB_PROFILE": "smoke", "LAB_STRICT": "0", "LAB_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            ),
-            ("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=3"], {}),
-        ]
-    return found
+    return [
+        Stage("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=5"], ONE_THREAD),
+        Stage(
+            "tests that train or ask the registry",
+            ["tests", "-q", "-m", "not browser and (slow or network)", "--durations=5"],
+            ONE_THREAD,
+        ),
+        Stage(
+            "worked solutions, outputs compared",
+            ["--nbval", *NBVAL, *solutions, "--durations=5"],
+            {"LAB_PROFILE": "cpu", **ONE_THREAD},
+        ),
+        Stage(
+            "unit and static tests",
+            ["tests", "-q", "-m", "not browser and not slow and not network", "--durations=5"],
+            ONE_THREAD,
+        ),
+        Stage(
+            "student editions, no error allowed",
+            ["--nbval-lax", *NBVAL, *students, "--durations=3"],
+            {**SMOKE, **ONE_THREAD},
+        ),
+    ]
+
+
+def alone() -> list[Stage]:
+    """What trains at full size: two threads that other work would slow down many times over."""
+    solution = [path for path in notebooks("solutions") if TRAINS in path]
+    arguments = ["--nbval", *NBVAL, *solution, "--durations=5"]
+    return [Stage("the fine-tune, live", arguments, {"LAB_PROFILE": "cpu", "LAB_THREADS": "2"})]
+
+
+def run(stage: Stage, to_screen: bool = True) -> bool:
+    """Whether the stage passed. What it prints is shown as it comes, or all at the end."""
+    started = time.monotonic()
+    print(f"== {stage.name}: started", flush=True)
+    with tempfile.TemporaryDirectory(prefix="lab-runs-") as runs:
+        places = {"LAB_RUNS": runs, "LAB_PROGRESS": f"{runs}/progress.json"}
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *stage.arguments],
+            cwd=ROOT,
+            env={**os.environ, **PINNED, **places, **stage.environment},
+            stdout=None if to_screen else subprocess.PIPE,
+            stderr=None if to_screen else subprocess.STDOUT,
+        )
+    verdict = "ok" if done.returncode == 0 else "FAILED"
+    text = "" if to_screen else done.stdout.decode(errors="replace")
+    print(f"{text}== {stage.name}: {verdict}, {time.monotonic() - started:.0f} s\n", flush=True)
+    return done.returncode == 0
 
 
 def main(arguments: list[str]) -> int:
-    failed, began = [], time.monotonic()
-    for name, options, extra in stages("--fast" in arguments):
-        started = time.monotonic()
-        print(f"\n== {name}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="lab-runs-") as runs:
-            environment = {
-                **os.environ,
-                **PINNED,
-                "LAB_RUNS": runs,
-                "LAB_PROGRESS": f"{runs}/progress.json",
-                **extra,
-            }
-            command = [sys.executable, "-m", "pytest", *options]
-            status = subprocess.run(command, cwd=ROOT, env=environment).returncode
-        print(
-            f"== {name}: {'ok' if status == 0 else 'FAILED'}, {time.monotonic() - started:.0f} s", flush=True
-        )
-        if status:
-            failed.append(name)
-    print(f"\nall stages: {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
+    began = time.monotonic()
+    if "--fast" in arguments:
+        stages = quick()
+        passed = [run(stage) for stage in stages]
+    else:
+        stages = [*side_by_side(), *alone()]
+        with ThreadPoolExecutor(2) as pool:
+            passed = list(pool.map(lambda stage: run(stage, to_screen=False), side_by_side()))
+        passed += [run(stage) for stage in alone()]
+    failed = [stage.name for stage, ok in zip(stages, passed, strict=True) if not ok]
+    print(f"all stages: {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 
 

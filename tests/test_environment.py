@@ -112,52 +112,43 @@ def test_the_lock_has_one_version_of_everything_for_each_platform(platform):
     assert ("pywinpty" in names) == platform.startswith("windows")
 
 
-@pytest.mark.network
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_the_registry_has_a_wheel_with_a_locked_hash_for_each_platform(platform, tmp_path):
-    """Of the compiled packages: those with more files than a wheel for everybody and the source.
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """For each platform a running pip that looks for the wheels of the compiled packages: all at once, since
+    they wait for the network. Compiled: those with more files than a wheel for everybody and the source.
 
     pip evaluates markers for the machine it runs on, so the entries are chosen here.
     """
-    markers, tags = PLATFORMS[platform]
-    compiled = [text for _, text in selected(markers) if text.count("--hash") > 2]
-    assert len(compiled) > 20
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text("\n".join(re.sub(r" ;[^\\\n]*", " ", text) for text in compiled))
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--dry-run",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-    ]
-    command += [
-        "--only-binary=:all:",
-        "--python-version",
-        "3.11.9",
-        "--implementation",
-        "cp",
-        "--abi",
-        "cp311",
-    ]
-    command += [
-        "--abi",
-        "abi3",
-        "--abi",
-        "none",
-        "--target",
-        str(tmp_path / "target"),
-        "-r",
-        str(requirements),
-    ]
-    command += [f"--platform={tag}" for tag in tags]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if "NewConnectionError" in done.stderr or "NameResolutionError" in done.stderr:
+    options = "--dry-run --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.11.9"
+    options += " --implementation cp --abi cp311 --abi abi3 --abi none"
+    running = {}
+    for platform, (markers, tags) in PLATFORMS.items():
+        compiled = [text for _, text in selected(markers) if text.count("--hash") > 2]
+        assert len(compiled) > 20
+        folder = tmp_path_factory.mktemp(platform)
+        requirements = folder / "requirements.txt"
+        requirements.write_text("\n".join(re.sub(r" ;[^\\\n]*", " ", text) for text in compiled))
+        command = [sys.executable, "-m", "pip", "install", *options.split(), "-r", str(requirements)]
+        command += [f"--platform={tag}" for tag in tags] + ["--target", str(folder / "target")]
+        errors = (folder / "errors").open("w+")
+        running[platform] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors), errors
+    yield running
+    for process, errors in running.values():
+        process.kill()
+        process.wait()
+        errors.close()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_registry_has_a_wheel_with_a_locked_hash_for_each_platform(platform, asked):
+    process, errors = asked[platform]
+    status = process.wait()
+    errors.seek(0)
+    said = errors.read()
+    if "NewConnectionError" in said or "NameResolutionError" in said:
         pytest.skip("the package registry does not answer")
-    assert done.returncode == 0, done.stderr
+    assert status == 0, said
 
 
 # ---------------------------------------------------------------- imports

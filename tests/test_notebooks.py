@@ -125,7 +125,7 @@ def test_notebook_01_and_the_shared_recipe_are_the_same_run(tmp_path):
         "\n".join(sources[: until + 1]) + "\nfrom labsupport import recipe, training\n"
         "print(training.fingerprint(trainer) == training.fingerprint(recipe.trainer()))\n"
     )
-    environment = os.environ | {"LAB_PROFILE": "smoke", "LAB_RUNS": str(tmp_path), "LAB_THREADS": "2"}
+    environment = os.environ | {"LAB_PROFILE": "smoke", "LAB_RUNS": str(tmp_path), "LAB_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(script)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
