@@ -357,7 +357,7 @@ def _whole(text: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """`lab.py plan`: 0 it fits (or no card was named), 1 it does not. LabError for bad input."""
+    """`lab.py plan`. 0 also where it does not fit: that is an answer. LabError for bad input."""
     asked = vars(parser().parse_args(arguments))
     as_json, path = asked.pop("json"), asked.pop("config")
     if path is not None:
@@ -365,4 +365,4 @@ def main(arguments: list[str]) -> int:
     asked["targets"] = split_targets(asked["targets"])
     result = plan(**asked)
     print(json.dumps(dataclasses.asdict(result), indent=1) if as_json else report(result))
-    return 1 if result.fits is False else 0
+    return 0

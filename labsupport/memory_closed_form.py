@@ -60,20 +60,34 @@ def activation_bytes(setup) -> int:
     return norms + adapters + attention + mlp + trained
 
 
-def estimate(setup) -> float:
-    """Bytes of peak allocated memory: weights, trainable state, and the larger of two phases.
-
-    A few percent off the traced peak for LoRA and QLoRA; DoRA and padding need the trace.
+def parts(setup) -> tuple[str, dict[str, float]]:
+    """(phase, category -> bytes) at the peak of allocated memory: what stands there all the time, and the
+    larger of two phases, the loss or the optimizer's step. Of full fine-tuning the weights are no adapters.
     """
     config, size = setup.config, BYTES[setup.dtype]
     tokens = setup.batch * setup.length
     count = trainable_parameters(setup)
     one = size if setup.method == "full" else 4  # bytes of a trainable number
-    states = count * (2 * one if setup.optimizer == "adamw" else 2.03)
-    standing = weight_bytes(setup) + states + (0 if setup.method == "full" else one * count)
+    standing = {
+        "weights": weight_bytes(setup),
+        "adapters": 0 if setup.method == "full" else one * count,
+        "optimizer": count * (2 * one if setup.optimizer == "adamw" else 2.03),
+    }
     a_block = activation_bytes(setup)
     kept = size * config["hidden_size"] if setup.checkpointing else a_block
-    activations = tokens * kept * config["num_hidden_layers"]
-    loss = activations + tokens * config["vocab_size"] * LOGITS_BYTES[size]
-    step = count * one * (2 if setup.optimizer == "adamw" else 1)  # gradients, and a temporary as large
-    return standing + max(loss, step)
+    loss = {
+        "activations": tokens * kept * config["num_hidden_layers"],
+        "logits": tokens * config["vocab_size"] * LOGITS_BYTES[size],
+    }
+    step = {"gradients": count * one, "temporaries": count * one if setup.optimizer == "adamw" else 0}
+    if sum(loss.values()) >= sum(step.values()):
+        return "loss", standing | loss
+    return "optimizer", standing | step
+
+
+def estimate(setup) -> float:
+    """Bytes of peak allocated memory: weights, trainable state, and the larger of two phases.
+
+    A few percent off the traced peak for LoRA and QLoRA; DoRA and padding need the trace.
+    """
+    return sum(parts(setup)[1].values())

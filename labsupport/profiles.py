@@ -93,9 +93,9 @@ _CPU = Profile(
     max_length=256,
     train_rows=448,  # 55,000 tokens
     max_steps=-1,
-    eval_families=72,
-    eval_rows=72,
-    generate_rows=24,
+    eval_families=48,
+    eval_rows=48,
+    generate_rows=16,
     threads=2,
 )
 

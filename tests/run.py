@@ -26,7 +26,7 @@ PINNED = {
 ONE_THREAD = {"LAB_THREADS": "1", "OMP_NUM_THREADS": "1"}
 SMOKE = {"LAB_PROFILE": "smoke", "LAB_STRICT": "0"}
 NBVAL = ["-p", "no:cacheprovider", "--nbval-cell-timeout=1500", "--nbval-sanitize-with=tests/sanitize.cfg"]
-TRAINS = "01_first_fine_tune"  # at full size, with two threads
+TRAINS = "01_first_fine_tune"  # at full size
 IN_BROWSER = ("00_start_here", "01_first_fine_tune")  # tests/test_browser.py runs these student editions
 
 
@@ -51,25 +51,25 @@ def quick() -> list[Stage]:
 
 
 def side_by_side() -> list[Stage]:
-    """Stages of one process and one thread, the longest first: two of them run at a time."""
+    """Stages of one process and one thread each, the longest first: two of them run at a time."""
+    trains = [path for path in notebooks("solutions") if TRAINS in path]
     solutions = [path for path in notebooks("solutions") if TRAINS not in path]
     students = [
         path
         for path in notebooks("notebooks")
         if shutil.which("chromium") is None or Path(path).stem not in IN_BROWSER
     ]
+    strict = ["--nbval", *NBVAL, "--durations=5"]
+    cpu = {"LAB_PROFILE": "cpu", **ONE_THREAD}
     return [
-        Stage("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=5"], ONE_THREAD),
+        Stage("the fine-tune, live, outputs compared", [*strict, *trains], cpu),
         Stage(
             "tests that train or ask the registry",
             ["tests", "-q", "-m", "not browser and (slow or network)", "--durations=5"],
             ONE_THREAD,
         ),
-        Stage(
-            "worked solutions, outputs compared",
-            ["--nbval", *NBVAL, *solutions, "--durations=5"],
-            {"LAB_PROFILE": "cpu", **ONE_THREAD},
-        ),
+        Stage("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=5"], ONE_THREAD),
+        Stage("other worked solutions, outputs compared", [*strict, *solutions], cpu),
         Stage(
             "unit and static tests",
             ["tests", "-q", "-m", "not browser and not slow and not network", "--durations=5"],
@@ -83,14 +83,7 @@ def side_by_side() -> list[Stage]:
     ]
 
 
-def alone() -> list[Stage]:
-    """What trains at full size: two threads that other work would slow down many times over."""
-    solution = [path for path in notebooks("solutions") if TRAINS in path]
-    arguments = ["--nbval", *NBVAL, *solution, "--durations=5"]
-    return [Stage("the fine-tune, live", arguments, {"LAB_PROFILE": "cpu", "LAB_THREADS": "2"})]
-
-
-def run(stage: Stage, to_screen: bool = True) -> bool:
+def run(stage: Stage, to_screen: bool) -> bool:
     """Whether the stage passed. What it prints is shown as it comes, or all at the end."""
     started = time.monotonic()
     print(f"== {stage.name}: started", flush=True)
@@ -113,12 +106,11 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     if "--fast" in arguments:
         stages = quick()
-        passed = [run(stage) for stage in stages]
+        passed = [run(stage, to_screen=True) for stage in stages]
     else:
-        stages = [*side_by_side(), *alone()]
+        stages = side_by_side()
         with ThreadPoolExecutor(2) as pool:
-            passed = list(pool.map(lambda stage: run(stage, to_screen=False), side_by_side()))
-        passed += [run(stage) for stage in alone()]
+            passed = list(pool.map(lambda stage: run(stage, to_screen=False), stages))
     failed = [stage.name for stage, ok in zip(stages, passed, strict=True) if not ok]
     print(f"all stages: {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0

@@ -199,8 +199,8 @@ def test_nf4_is_labelled_unverified_wherever_it_is_printed(capsys):
     assert "UNVERIFIED" not in capsys.readouterr().out
 
 
-def test_a_card_too_small_for_anything_is_status_1(capsys):
-    assert memory.main(["--model", "llama-3.1-8b", "--method", "qlora", "--gpu", "2"]) == 1
+def test_a_card_too_small_for_anything_is_an_answer_too(capsys):
+    assert memory.main(["--model", "llama-3.1-8b", "--method", "qlora", "--gpu", "2"]) == 0
     assert "DOES NOT FIT" in capsys.readouterr().out
 
 
