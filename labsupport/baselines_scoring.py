@@ -11,7 +11,7 @@ import dataclasses
 
 import torch
 
-from labsupport import baselines_grammar, chat, evaluation, tickets
+from labsupport import baselines_grammar, chat, evaluation, profiles, tickets
 
 
 def shared_prefix(prompts: list[list[int]]) -> list[int]:
@@ -131,6 +131,7 @@ def generate(
     prefix = shared_prefix(prompts)
     cache = prefix_cache(model, prefix)
     allowed = baselines_grammar.for_tokenizer(model, tokenizer) if constrained else None
+    longest = profiles.REPLY_TOKENS if constrained else profiles.current().reply_tokens
     replies = [""] * len(rows)
     for chosen in chat.batches(prompts, batch_size):
         ids, mask = chat.pad_left([prompts[i][len(prefix) :] for i in chosen], tokenizer.pad_token_id)
@@ -144,7 +145,7 @@ def generate(
             logits_processor=[baselines_grammar.Grammar(allowed, texts, tokenizer.eos_token_id)]
             if constrained
             else None,
-            max_new_tokens=evaluation.MAX_NEW_TOKENS,
+            max_new_tokens=longest,
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
         )

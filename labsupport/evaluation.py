@@ -15,10 +15,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from labsupport import chat, tickets
+from labsupport import chat, profiles, tickets
 from labsupport.files import RUNS, write_atomically
-
-MAX_NEW_TOKENS = 64  # the longest right answer has 45 tokens
 
 
 def field_of_tokens(answer: str, offsets: list[tuple[int, int]]) -> list[str | None]:
@@ -79,7 +77,7 @@ def summarise(example: chat.Example, log_probs: torch.Tensor, first_choice: torc
 
 @torch.no_grad()
 def generate(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[str]:
-    """Greedy replies to the rows' messages, decoded without special tokens."""
+    """Greedy replies to the rows' messages, decoded without special tokens, cut at the profile's length."""
     was_training = model.training
     model.eval()
     prompts = [chat.prompt_ids(tokenizer, row["text"]) for row in rows]
@@ -89,7 +87,7 @@ def generate(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[s
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=profiles.current().reply_tokens,
             do_sample=False,
             use_cache=True,
             pad_token_id=tokenizer.pad_token_id,
@@ -203,7 +201,7 @@ def recorded(model, tokenizer, rows: list[dict], name: str, compute: Callable) -
         if hasattr(m, "disable_adapters") and hasattr(m, "merged")
     ]
     texts = [tickets.SYSTEM_PROMPT, tokenizer.chat_template]
-    facts = [name, weights_hash(model), adapters, rows, texts, MAX_NEW_TOKENS]
+    facts = [name, weights_hash(model), adapters, rows, texts, profiles.current().reply_tokens]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
     file = RUNS / "evaluations" / f"{name}-{key[:16]}.json"
     try:

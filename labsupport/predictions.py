@@ -6,8 +6,9 @@ import math
 import reprlib
 
 
-def compare(guess, measured, unit: str = "") -> None:
-    """Print guess, measurement and how far apart they are.
+def compare(guess, measured, unit: str = "", word: str = "measured") -> None:
+    """Print guess, measurement and how far apart they are. `word`: say "predicted" or "computed" if it is no
+    measurement.
 
     No guess (None or `...`) and a guess that is no number are said, not raised; TypeError if
     `measured` is no number.
@@ -15,7 +16,7 @@ def compare(guess, measured, unit: str = "") -> None:
     real = _number(measured)
     if real is None:
         raise TypeError(f"measured must be a number, not {reprlib.repr(measured)}.")
-    shown = f"measured {_with_unit(real, unit)}"
+    shown = f"{word} {_with_unit(real, unit)}"
     if guess is None or guess is ...:
         print(f"no guess; {shown}")
         return

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from labsupport.files import STATE, LabError
 
 DTYPES = ("float32", "bfloat16", "float16")
+REPLY_TOKENS = 64  # the longest right answer has 45
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Profile:
 
     dtype is the format of the weights (of the arithmetic, where the weights are 4-bit). eval_families
     is how many families of test_lookalike are scored live, one row each; eval_rows how many production
-    rows; generate_rows how many replies of each set are written out live.
+    rows; generate_rows how many replies of each set are written out live, of reply_tokens tokens at most.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Profile:
     eval_families: int
     eval_rows: int
     generate_rows: int
+    reply_tokens: int
     threads: int
 
     @property
@@ -75,6 +77,7 @@ def _gpu(name: str, **changes) -> Profile:
         "eval_families": 144,
         "eval_rows": 200,
         "generate_rows": 144,
+        "reply_tokens": REPLY_TOKENS,
         "threads": 8,
     }
     return Profile(name=name, **(defaults | changes))
@@ -96,6 +99,7 @@ _CPU = Profile(
     eval_families=48,
     eval_rows=48,
     generate_rows=16,
+    reply_tokens=REPLY_TOKENS,
     threads=2,
 )
 
@@ -113,6 +117,7 @@ PROFILES = {
         eval_families=4,
         eval_rows=4,
         generate_rows=2,
+        reply_tokens=8,
     ),
 }
 

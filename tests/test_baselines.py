@@ -228,7 +228,7 @@ def test_under_the_courses_prompt_it_is_evaluation_score(model, tokenizer, rows)
 def test_free_replies_with_a_reused_prefix_are_generates(model, tokenizer, rows, monkeypatch):
     from labsupport import baselines_scoring as scoring
 
-    monkeypatch.setattr(evaluation, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setenv("LAB_PROFILE", "smoke")  # cuts replies short
     prompts = baselines_prompting.prompts(tokenizer, "zero_shot", [], rows, wording="short", examples=0)
     assert scoring.generate(model, tokenizer, rows, prompts) == evaluation.generate(model, tokenizer, rows)
 

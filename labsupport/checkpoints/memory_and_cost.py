@@ -35,9 +35,10 @@ QUESTIONS = [
     FreeQuestion(
         id="05.1",
         text="QLoRA or plain LoRA? Give the rule based on VRAM: what do you add up, and what decides?",
-        model_answer="Add up, with checkpointing on: the weights in 16 bits, 16 bytes for each trained "
-        "parameter, and for each token of a step 2 bytes x hidden size x blocks and 14 bytes x vocabulary; "
-        "leave about 15 % and half a GiB free. If that fits the card, plain LoRA is better: no time lost in "
+        model_answer="Add up, with checkpointing on: the weights in 16 bits, 12 bytes for each trained "
+        "parameter (16 if gradients are accumulated), and for each token of a step 2 bytes x hidden size x "
+        "blocks and 14 bytes x vocabulary; leave 20 to 30 % of that and half a GiB free. If that fits the "
+        "card, plain LoRA is better: no time lost in "
         "restoring weights, no quantisation error, a clean merge. If not, go down to one row first. If it "
         "still does not fit, but does with weights at about half a byte a parameter, take QLoRA. For "
         f"Llama-3.1-8B the weights are {_weights_gb('lora'):.1f} or {_weights_gb('qlora'):.1f} GB, and a "

@@ -69,20 +69,22 @@ lora_parameters = Exercise(
 # ---------------------------------------------------------------- a model
 
 
+OWN_HEAD_DIM = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,  # four heads of 32 make 128, twice the hidden size
+    "intermediate_size": 96,
+    "vocab_size": 500,
+    "tie_word_embeddings": False,
+}
+
+
 def _model_cases():
-    own_head_dim = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 32,  # four heads of 32 make 128, twice the hidden size
-        "intermediate_size": 96,
-        "vocab_size": 500,
-        "tie_word_embeddings": False,
-    }
     found = [model_configs.find(n) for n in ("smollm2-135m", "llama-2-7b", "llama-3.1-8b", "qwen2.5-0.5b")]
-    return [(config,) for config in [*found, own_head_dim]]
+    return [(config,) for config in [*found, OWN_HEAD_DIM]]
 
 
 def _changed(config, **parts):

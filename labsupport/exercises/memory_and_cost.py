@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labsupport import counting, memory, memory_closed_form, model_configs
+from labsupport.exercises.counting_parameters import OWN_HEAD_DIM
 from labsupport.exercises.engine import Exercise
 
 SOLUTION = "solutions/05_memory_and_cost.ipynb"
@@ -77,24 +78,12 @@ def _kept_by_a_block(config, rank):
 
 
 def _block_cases():
-    wide_heads = model_configs.checked(
-        {
-            "model_type": "llama",
-            "hidden_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 32,  # four heads of 32 make 128, twice the hidden size
-            "intermediate_size": 96,
-            "vocab_size": 500,
-        }
-    )
     find = model_configs.find
     return [
         (find("llama-3.1-8b"), 16),
         (find("llama-2-7b"), 64),
         (find("smollm2-135m"), 8),
-        (wide_heads, 16),
+        (model_configs.checked(OWN_HEAD_DIM), 16),
     ]
 
 
@@ -104,6 +93,19 @@ def _inputs(config, names=counting.ALL_LINEAR):
 
 def _cast_once(config, rank):
     return _kept_by_a_block(config, rank) - 4 * _inputs(config, ("k_proj", "v_proj", "up_proj"))
+
+
+def _attention_cast_once(config, rank):
+    return _kept_by_a_block(config, rank) - 4 * _inputs(config, ("k_proj", "v_proj"))
+
+
+def _hidden_queries(config, rank):
+    sizes = counting.shapes(config)
+    return _kept_by_a_block(config, rank) - 4 * (sizes["q_proj"][1] - config["hidden_size"])
+
+
+def _half_adapters(config, rank):
+    return _kept_by_a_block(config, rank) - 2 * _inputs(config) - 7 * 2 * rank
 
 
 def _half_inputs(config, rank):
@@ -148,7 +150,16 @@ kept_by_a_block = Exercise(
     reference=_kept_by_a_block,
     cases=_block_cases,
     mistakes=[
-        (_cast_once, "q, k and v read the same numbers, but PEFT casts them to float32 for each adapter."),
+        (
+            _cast_once,
+            "q, k and v read the same numbers, and so do gate and up, but PEFT casts them for each adapter.",
+        ),
+        (_attention_cast_once, "q, k and v read the same numbers, but PEFT casts them for each adapter."),
+        (
+            _hidden_queries,
+            "Queries are as wide as q_proj's output: heads x head size, not always the hidden.",
+        ),
+        (_half_adapters, "The adapters are float32: their inputs and what A gives take 4 bytes a number."),
         (_half_inputs, "The adapters are float32, so their inputs are kept in float32: 4 bytes each."),
         (_no_adapters, "The adapters' own rows are missing: seven inputs and seven outputs of A."),
         (_no_low_rank, "Each adapter also keeps what A gives: rank numbers in float32."),
@@ -207,6 +218,14 @@ def _smaller(standing, activations, logits, gradients):
     return standing + min(activations + logits, 2 * gradients)
 
 
+def _nothing_stands(standing, activations, logits, gradients):
+    return max(activations + logits, 2 * gradients)
+
+
+def _gradients_at_the_loss(standing, activations, logits, gradients):
+    return standing + max(activations + logits + gradients, 2 * gradients)
+
+
 peak_bytes = Exercise(
     name="memory_and_cost.peak_bytes",
     reference=_peak_bytes,
@@ -223,6 +242,8 @@ peak_bytes = Exercise(
         (_loss_only, "That is the loss alone: with large gradients the optimizer's step needs more."),
         (_optimizer_only, "That is the optimizer's step alone: with long rows the loss needs more."),
         (_no_temporary, "AdamW needs a temporary as large as the gradients beside the gradients."),
+        (_nothing_stands, "What stands is missing: it is there in both phases."),
+        (_gradients_at_the_loss, "At the loss the gradients are not there: zero_grad freed them."),
         (_largest_row, "Activations and logits are there together, when the loss is computed."),
         (_smaller, "The peak is the larger of the two phases."),
     ],

@@ -104,14 +104,16 @@ def row(name: str, kept: float, error: float, rank_90: int) -> dict:
 
 def figure(found: Cut, name: str):
     """Energy kept over rank for the update and for random signs."""
-    fig, axes = plots.figure()
+    fig, axes = plots.figure(height=2.8)
     fig.set_layout_engine("none")  # finding the margins takes half of a redraw
-    axes.set_position((0.08, 0.17, 0.9, 0.72))
+    axes.set_position((0.08, 0.19, 0.9, 0.69))
     place = np.log2(np.arange(1, len(found.energy) + 1))  # a logarithmic axis draws half as fast
     axes.plot(place, 100 * found.energy, color=plots.BLUE, label=name)
     axes.plot(place, 100 * found.random_energy, color=plots.GREY, linestyle="--", label="random signs")
     axes.plot(place[found.rank - 1], 100 * found.kept, "o", color=plots.ORANGE, label=f"rank {found.rank}")
-    axes.set_xticks(range(int(place[-1]) + 1), [2**k for k in range(int(place[-1]) + 1)])
+    powers = range(0, int(place[-1]) + 1, 2)  # few labels: text is most of a redraw
+    axes.set_xticks(powers, [2**k for k in powers])
+    axes.set_yticks([0, 50, 100])
     axes.set(xlabel="rank", ylabel="energy kept (%)", ylim=(0, 102))
     axes.set_title(f"Rank {found.rank} keeps {100 * found.kept:.0f} % of this update's energy")
     axes.legend(loc="upper left")

@@ -74,9 +74,11 @@ def figure(model: str, config: dict, rank: int, lora: dict[str, int], magnitudes
     fig, axes = plots.figure(height=2.8)
     fig.set_layout_engine(None)  # the constrained one draws everything twice
     fig.subplots_adjust(left=0.22, right=0.97, bottom=0.18, top=0.9)
-    axes.barh(shares, millions, color=plots.BLUE)
+    axes.barh(range(7), millions, color=plots.BLUE)
     if any(extra):
-        axes.barh(shares, extra, left=millions, color=plots.ORANGE)
+        axes.barh(range(7), extra, left=millions, color=plots.ORANGE)
+    axes.set_yticks(range(7), shares)
+    axes.grid(False, axis="y")
     axes.locator_params(axis="x", nbins=5)
     biggest = max(lora, key=lora.get)
     part = 100 * sum(lora.get(name, 0) for name in counting.MLP) / sum(lora.values())

@@ -80,8 +80,12 @@ def e4() -> str:
 
 
 def e5() -> str:
-    parts = [f"{math.ceil(full(LLAMA2, size) / 80)} at {size} bytes" for size in RECIPES]
-    return f"cards of 80 GB for weights, gradients and states of Llama-2-7B: {', '.join(parts)} a parameter"
+    card = gpus.find("a100-80").memory_gib * memory.GIB / GB
+    parts = [f"{math.ceil(full(LLAMA2, size) / card)} at {size} bytes" for size in RECIPES]
+    return (
+        f"cards of 80 GB ({card:.1f} GB of memory) for weights, gradients and states of Llama-2-7B, before "
+        f"activations: {', '.join(parts)} a parameter"
+    )
 
 
 def e7() -> str:
@@ -98,8 +102,8 @@ def e8() -> str:
 
 def e11() -> str:
     return (
-        f"predicted, NF4 not checked on a GPU: Llama-3.1-8B 8 GB {reached(8, LLAMA3, 'qlora')}, "
-        f"6 GB {reached(6, LLAMA3, 'qlora')}"
+        f"predicted, NF4 not checked on a GPU: Llama-2-7B 6 GB {reached(6, LLAMA2, 'qlora')}; Llama-3.1-8B "
+        f"8 GB {reached(8, LLAMA3, 'qlora')}, 6 GB {reached(6, LLAMA3, 'qlora')}"
     )
 
 
@@ -120,13 +124,13 @@ def e15() -> str:
 
 def e16() -> str:
     parts = []
-    for name, length in ((LLAMA3, 512), (LLAMA3, 2048), (LLAMA3, 8192)):
+    for name, length in ((LLAMA3, 512), (LLAMA3, 2048), (LLAMA3, 8192), (MISTRAL, 512), (LARGE, 512)):
         plain, four = (predicted(name, method, batch=1, length=length) for method in ("lora", "qlora"))
-        parts.append(f"{plain / four:.1f} at {length:,} tokens")
+        parts.append(f"{name} {plain / four:.1f} at {length:,} tokens")
     own = [28 / 8, 28 / 10, 30 / 10, 30 / 12]  # LoRA by QLoRA in guide 001's table
     return (
-        f"its own table {min(own):.1f} to {max(own):.1f} times; predicted for Llama-3.1-8B, NF4 not checked "
-        f"on a GPU: {', '.join(parts)}"
+        f"its own table {min(own):.1f} to {max(own):.1f} times; predicted, NF4 not checked on a GPU: "
+        f"{', '.join(parts)}"
     )
 
 
@@ -141,12 +145,16 @@ def e17() -> str:
 
 
 def e18() -> str:
-    parts = []
+    parts, mixed = [], []
     for batch, length in ((1, 512), (4, 2048)):
         sizes = [predicted(LLAMA3, method, batch=batch, length=length) for method in ("full", "lora")]
         parts.append(f"{sizes[0] / sizes[1]:.1f} at {batch} x {length}")
+        mixed.append(f"{full(LLAMA3, 16) / sizes[1]:.1f}")
     published = f"38.9 to 22.3 GB, {38.9 / 22.3:.1f}"  # huggingface/peft, method_comparison
-    return f"predicted, all bfloat16: {', '.join(parts)}; published for a 3B, batch 4: {published}"
+    return (
+        f"predicted, all bfloat16: {', '.join(parts)}; 16 bytes a parameter and no activations: "
+        f"{', '.join(mixed)}; published for a 3B, batch 4: {published}"
+    )
 
 
 def e19() -> str:
@@ -161,7 +169,10 @@ def e23() -> str:
             for rank in (16, 32)
         )
         parts.append(f"{method} {low:.1f} GB {100 * (high / low - 1):+.1f} %")
-    return f"rank 16 to 32 on q, k, v, o of Llama-3.1-8B, 1 x 2048, predicted: {', '.join(parts)}"
+    return (
+        f"rank 16 to 32 on q, k, v, o of Llama-3.1-8B, 1 x 2048, predicted, NF4 not checked on a GPU: "
+        f"{', '.join(parts)}"
+    )
 
 
 def e24() -> str:
@@ -169,7 +180,8 @@ def e24() -> str:
     seven = predicted(LLAMA3, "qlora", **module_page)
     thirteen = predicted("llama-2-13b", "qlora", **module_page)
     return (
-        f"4 x 1024, q, k, v, o: Llama-3.1-8B {seven:.1f} GB, Llama-2-13B {thirteen:.1f} GB; NF4 not checked"
+        f"allocated at 4 x 1024, q, k, v, o: Llama-3.1-8B {seven:.1f} GB, Llama-2-13B {thirteen:.1f} GB; NF4 "
+        "not checked on a GPU; on a card of 16 GB take a smaller batch, since more is reserved"
     )
 
 
@@ -178,7 +190,7 @@ def d12() -> str:
     peak = predicted(LLAMA3, "qlora", batch=4, length=2048)
     return (
         f"states of Llama-3.1-8B, rank 16: {8 * count / 1e6:.0f} MB (8-bit {2 * count / 1e6:.0f}) of a "
-        f"predicted peak of {peak:.1f} GB at 4 x 2048"
+        f"predicted QLoRA peak (NF4 not checked on a GPU) of {peak:.1f} GB at 4 x 2048"
     )
 
 
@@ -195,7 +207,8 @@ def m7() -> str:
     found = cost.estimate(run, rows=2000, epochs=2, card=gpus.find("l4"), rate=0.0)
     least, most = (60 * hours for hours in found.hours)
     return (
-        f"computed for rows of 200 tokens at 20 to 40 % of the L4's speed: {least:.0f} to {most:.0f} minutes"
+        f"computed for QLoRA (NF4 not checked on a GPU), rows of 200 tokens, 20 to 40 % of the L4's speed: "
+        f"{least:.0f} to {most:.0f} minutes"
     )
 
 

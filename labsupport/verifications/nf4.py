@@ -137,7 +137,10 @@ def e9() -> str:
 
 def e10() -> str:
     plain = gigabytes("llama-3.1-8b", double=False)
-    return f"NF4 weights alone: llama-3.1-8b {gigabytes('llama-3.1-8b'):.2f} GB ({plain:.2f} without nesting)"
+    return (
+        f"NF4 weights alone: llama-2-7b {gigabytes('llama-2-7b'):.2f} GB, llama-3.1-8b "
+        f"{gigabytes('llama-3.1-8b'):.2f} GB ({plain:.2f} without nesting)"
+    )
 
 
 def e13() -> str:
