@@ -88,6 +88,6 @@ def parts(setup) -> tuple[str, dict[str, float]]:
 def estimate(setup) -> float:
     """Bytes of peak allocated memory: weights, trainable state, and the larger of two phases.
 
-    A few percent off the traced peak for LoRA and QLoRA; DoRA and padding need the trace.
+    A few percent off the traced peak for LoRA and QLoRA of packed rows; DoRA and padding need the trace.
     """
     return sum(parts(setup)[1].values())

@@ -308,6 +308,7 @@ def patched():
         (bitsandbytes.nn.Params4bit, "__deepcopy__", lambda weight, memo: weight),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
+    places = [(owner, name, _for_meta(new, getattr(owner, name))) for owner, name, new in places]
     # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.
     codes = bitsandbytes.functional.name2qmap
     known = dict(codes)
@@ -320,6 +321,16 @@ def patched():
             setattr(owner, name, old)
         codes.clear()
         codes.update(known)
+
+
+def _for_meta(stand_in, real):
+    """The stand-in for tensors on the meta device only: a training may run in another thread meanwhile."""
+
+    def either(first, *args, **options):
+        chosen = stand_in if first.device.type == "meta" else real
+        return chosen(first, *args, **options)
+
+    return either
 
 
 def _attention(

@@ -372,3 +372,21 @@ def test_patches_are_taken_back():
         assert all(new is not old for new, old in zip(parts(), before, strict=True))
         raise ZeroDivisionError
     assert parts() == before
+
+
+def test_a_trace_leaves_real_attention_alone():
+    """A learner may press Trace while a training runs in another thread."""
+    import torch
+
+    from labsupport import memory_trace
+
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, 5, 8)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    expected = attend(query, key, value, is_causal=True)
+    with memory_trace.patched():
+        assert torch.nn.functional.scaled_dot_product_attention is not attend
+        assert torch.equal(
+            torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True), expected
+        )
+    assert torch.nn.functional.scaled_dot_product_attention is attend

@@ -107,18 +107,6 @@ WORST = [
         {"method": "lora", "rank": 256, "targets": "q+v", "batch": 1, "seq": 4096, "checkpointing": False},
     ),
     ("llama-2-13b", {"method": "qdora", "seq": 4096, "dtype": "fp16", "checkpointing": False}),
-    (
-        "smollm2-135m",
-        {
-            "method": "rslora",
-            "rank": 256,
-            "targets": "q+v",
-            "batch": 16,
-            "seq": 8192,
-            "dtype": "fp32",
-            "checkpointing": False,
-        },
-    ),
 ]
 
 
@@ -135,11 +123,23 @@ def test_the_closed_form_is_as_far_off_as_the_planner_says(model, options):
     assert ("trace it" in note) == (low < 0.5)
 
 
-@pytest.mark.parametrize(("size", "words"), [(40, "it fits"), (12, "too close"), (4, "it does not fit")])
+@pytest.mark.parametrize(("size", "words"), [(40, "it fits"), (12, "too rough"), (4, "it does not fit")])
 def test_a_verdict_near_the_line_is_left_to_the_trace(size, words):
     heading = vram_planner.view(gpu=size).heading
-    found = [each for each in ("it fits", "too close", "it does not fit") if each in heading]
+    found = [each for each in ("it fits", "too rough", "it does not fit") if each in heading]
     assert found == [words]
+
+
+def test_long_rows_are_never_said_to_fit_without_a_trace():
+    asked = {"model": "smollm2-135m", "method": "lora", "batch": 1, "gpu": "h100"}
+    for seq, words in ((vram_planner.LONG, "it fits"), (vram_planner.LONG + 1, "too rough")):
+        assert words in vram_planner.view(seq=seq, **asked).heading
+    note = cells(vram_planner.view(seq=vram_planner.LONG + 1, **asked), "what it is")["peak allocated"]
+    assert "far too low" in note and "%" not in note
+    setup = setup_of("smollm2-135m", "rslora", 256, "q+v", 16, 8192, dtype="fp32", checkpointing=False)
+    # The reason: below what is granted to shorter rows.
+    low = vram_planner.accuracy(setup_of("smollm2-135m", "rslora"))[0]
+    assert memory_closed_form.estimate(setup) / memory.trace(setup)[0].bytes < low
 
 
 def test_a_pressed_button_traces_and_a_moved_control_does_not(traces):

@@ -84,7 +84,7 @@ def state(step: str, found: Decision, facts: Answers) -> str:
 
 def span(values) -> str:
     """A range with two significant digits: 0.012 to 0.024."""
-    return " to ".join(f"{value:,.0f}" if value >= 100 else f"{value:.2g}" for value in values)
+    return " to ".join(f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}" for value in values)
 
 
 def explore(**start) -> Explorer:

@@ -74,9 +74,12 @@ def figure(model: str, config: dict, rank: int, lora: dict[str, int], magnitudes
     fig, axes = plots.figure(height=2.8)
     fig.set_layout_engine(None)  # the constrained one draws everything twice
     fig.subplots_adjust(left=0.22, right=0.97, bottom=0.18, top=0.9)
-    axes.barh(range(7), millions, color=plots.BLUE)
+    # Thick lines: one artist for seven bars, so that redraws stay quick.
+    axes.hlines(range(7), 0, millions, color=plots.BLUE, linewidth=15)
+    totals = [a + b for a, b in zip(millions, extra, strict=True)]
     if any(extra):
-        axes.barh(range(7), extra, left=millions, color=plots.ORANGE)
+        axes.hlines(range(7), millions, totals, color=plots.ORANGE, linewidth=15)
+    axes.set(xlim=(0, 1.05 * max(totals)), ylim=(-0.6, 6.6))
     axes.set_yticks(range(7), shares)
     axes.grid(False, axis="y")
     axes.locator_params(axis="x", nbins=5)
