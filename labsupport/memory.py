@@ -162,8 +162,13 @@ def _workspace(card: gpus.Card | None) -> int:
     return memory_allocator.CUBLAS_HOPPER if hopper else memory_allocator.CUBLAS
 
 
+def room(card: gpus.Card) -> float:
+    """GiB that a card has for tensors: its memory less CUDA's context."""
+    return card.memory_gib - CONTEXT_GIB
+
+
 def _margin(card: gpus.Card, reserved: int) -> float:
-    return card.memory_gib - CONTEXT_GIB - reserved / GIB
+    return room(card) - reserved / GIB
 
 
 @memory_stream.no_sweeps()
@@ -286,8 +291,7 @@ def _suggestions(setup: Setup, card: gpus.Card, wanted: int = 2):
     found = []
     for words, options in _changes(setup):
         changed = dataclasses.replace(setup, **options)
-        room = (card.memory_gib - CONTEXT_GIB) * GIB
-        if changed == setup or memory_closed_form.estimate(changed) > room:
+        if changed == setup or memory_closed_form.estimate(changed) > room(card) * GIB:
             continue
         reserved = trace(changed, _workspace(card))[1]
         if (margin := _margin(card, reserved)) >= 0:

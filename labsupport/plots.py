@@ -29,10 +29,17 @@ matplotlib.rcParams |= {
 }
 
 
-def figure(columns: int = 1, height: float = 3.2, **options):
-    """A figure of notebook width with a row of axes: (figure, axes or array of axes)."""
-    fig = Figure(figsize=(8, height), layout="constrained")
-    return fig, fig.subplots(1, columns, **options)
+def figure(columns: int = 1, height: float = 3.2, place: tuple | None = None, **options):
+    """A figure of notebook width with a row of axes: (figure, axes or array of axes).
+
+    place: (left, bottom, width, height) of a single axes in shares of the figure, for explorers: finding the
+    margins takes half of a redraw.
+    """
+    fig = Figure(figsize=(8, height), layout=None if place else "constrained")
+    axes = fig.subplots(1, columns, **options)
+    if place:
+        axes.set_position(place)
+    return fig, axes
 
 
 def show(fig: Figure, alt: str) -> HTML:

@@ -42,12 +42,10 @@ def notebooks(folder: str) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in sorted((ROOT / folder).glob("*.ipynb"))]
 
 
-def quick() -> list[Stage]:
+def unit() -> Stage:
     """What needs no training, no notebook and no network."""
     marks = "not browser and not slow and not network"
-    # A file stays in one process; each process computes with one thread (tests/conftest.py).
-    two_at_a_time = ["-n", "2", "--dist", "loadfile"]
-    return [Stage("unit and static tests", ["tests", "-q", *two_at_a_time, "-m", marks], ONE_THREAD)]
+    return Stage("unit and static tests", ["tests", "-q", "-m", marks, "--durations=5"], ONE_THREAD)
 
 
 def side_by_side() -> list[Stage]:
@@ -70,11 +68,7 @@ def side_by_side() -> list[Stage]:
         ),
         Stage("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=5"], ONE_THREAD),
         Stage("other worked solutions, outputs compared", [*strict, *solutions], cpu),
-        Stage(
-            "unit and static tests",
-            ["tests", "-q", "-m", "not browser and not slow and not network", "--durations=5"],
-            ONE_THREAD,
-        ),
+        unit(),
         Stage(
             "student editions, no error allowed",
             ["--nbval-lax", *NBVAL, *students, "--durations=3"],
@@ -105,7 +99,8 @@ def run(stage: Stage, to_screen: bool) -> bool:
 def main(arguments: list[str]) -> int:
     began = time.monotonic()
     if "--fast" in arguments:
-        stages = quick()
+        # A file stays in one process; each process computes with one thread (tests/conftest.py).
+        stages = [unit()._replace(arguments=[*unit().arguments, "-n", "2", "--dist", "loadfile"])]
         passed = [run(stage, to_screen=True) for stage in stages]
     else:
         stages = side_by_side()

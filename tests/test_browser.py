@@ -9,6 +9,7 @@ import browser_lab
 import nbformat
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from run import IN_BROWSER
 
 from labsupport import checkpoints
 from labsupport.checkpoints.questions import ChoiceQuestion, NumberQuestion
@@ -17,10 +18,9 @@ from labsupport.files import ROOT
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=browser_lab.PATIENCE * 1000)
 
-NOTEBOOKS = ["00_start_here", "01_first_fine_tune"]
 SOURCES = {
     name: "\n".join(cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells)
-    for name in NOTEBOOKS
+    for name in IN_BROWSER
 }
 HELPERS = ("__init__", "shell")
 EXPLORERS = [  # those of the notebooks above are driven there
@@ -79,7 +79,7 @@ def open_notebook(chromium, lab):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", IN_BROWSER)
 def test_notebook_runs_from_top_to_bottom(open_notebook, lab, name):
     source = SOURCES[name]
     notebook = open_notebook(f"my_work/{name}.ipynb")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from labsupport import counting, memory_closed_form, model_configs
+from labsupport import memory_closed_form, model_configs
 from labsupport.checkpoints.questions import Choice, ChoiceQuestion, FreeQuestion, NumberQuestion
 from labsupport.memory import GIB, Setup
+from labsupport.verifications import memory
 
 LLAMA3 = model_configs.find("llama-3.1-8b")
 
@@ -16,19 +17,18 @@ def _loss_gib() -> float:
 
 def _full_gb() -> float:
     """Llama-2-7B in bfloat16 with float32 moments and a float32 master copy, in GB."""
-    return (2 + 2 + 8 + 4) * counting.model_parameters(model_configs.find("llama-2-7b")) / 1e9
+    return memory.full("llama-2-7b", 2 + 2 + 8 + 4)
 
 
 def _weights_gb(method: str) -> float:
     return memory_closed_form.weight_bytes(Setup(LLAMA3, method)) / 1e9
 
 
-def _megabytes_a_token(checkpointing: bool) -> float:
-    """What a token adds to the peak of LoRA on Llama-3.1-8B, in MB."""
+def _megabytes_a_token() -> float:
+    """What a token adds to the peak of LoRA with checkpointing on Llama-3.1-8B, in MB."""
     run = Setup(LLAMA3, padded=False)
-    kept = 2 * LLAMA3["hidden_size"] if checkpointing else memory_closed_form.activation_bytes(run)
-    logits = LLAMA3["vocab_size"] * memory_closed_form.LOGITS_BYTES[2]
-    return (LLAMA3["num_hidden_layers"] * kept + logits) / 1e6
+    _, parts = memory_closed_form.parts(run)
+    return (parts["activations"] + parts["logits"]) / (run.batch * run.length) / 1e6
 
 
 QUESTIONS = [
@@ -38,11 +38,11 @@ QUESTIONS = [
         model_answer="Add up, with checkpointing on: the weights in 16 bits, 12 bytes for each trained "
         "parameter (16 if gradients are accumulated), and for each token of a step 2 bytes x hidden size x "
         "blocks and 14 bytes x vocabulary; leave 20 to 30 % of that and half a GiB free. If that fits the "
-        "card, plain LoRA is better: no time lost in "
-        "restoring weights, no quantisation error, a clean merge. If not, go down to one row first. If it "
-        "still does not fit, but does with weights at about half a byte a parameter, take QLoRA. For "
+        "card, plain LoRA is better: no time lost in restoring weights, no quantisation error, a clean "
+        "merge. If not, go down to one row first. If it still does not fit, but does with weights at about "
+        "half a byte a parameter, take QLoRA. For "
         f"Llama-3.1-8B the weights are {_weights_gb('lora'):.1f} or {_weights_gb('qlora'):.1f} GB, and a "
-        f"token takes {_megabytes_a_token(True):.1f} MB either way.",
+        f"token takes {_megabytes_a_token():.1f} MB either way.",
         rubric=[
             "16-bit weights plus what a step's tokens need (activations, logits) plus room to spare, "
             "against the card's memory",

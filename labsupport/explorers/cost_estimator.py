@@ -113,9 +113,7 @@ def table(plans: dict[str, cost.Cost], card: cards.Card) -> list[dict]:
 
 def figure(model: str, plans: dict[str, cost.Cost]):
     """(figure, alt): the range of hours of each plan as a bar, its money beside it."""
-    fig, axes = plots.figure(height=2.4)
-    fig.set_layout_engine("none")  # finding the margins takes half of a redraw
-    axes.set_position((0.22, 0.21, 0.76, 0.66))
+    fig, axes = plots.figure(height=2.4, place=(0.22, 0.21, 0.76, 0.66))
     low, high = min(p.hours[0] for p in plans.values()), max(p.hours[1] for p in plans.values())
     wide = high / low > WIDE
     for place, plan in enumerate(plans.values()):

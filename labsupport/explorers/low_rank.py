@@ -104,9 +104,7 @@ def row(name: str, kept: float, error: float, rank_90: int) -> dict:
 
 def figure(found: Cut, name: str):
     """Energy kept over rank for the update and for random signs."""
-    fig, axes = plots.figure(height=2.8)
-    fig.set_layout_engine("none")  # finding the margins takes half of a redraw
-    axes.set_position((0.08, 0.19, 0.9, 0.69))
+    fig, axes = plots.figure(height=2.8, place=(0.08, 0.19, 0.9, 0.69))
     place = np.log2(np.arange(1, len(found.energy) + 1))  # a logarithmic axis draws half as fast
     axes.plot(place, 100 * found.energy, color=plots.BLUE, label=name)
     axes.plot(place, 100 * found.random_energy, color=plots.GREY, linestyle="--", label="random signs")

@@ -71,9 +71,7 @@ def figure(model: str, config: dict, rank: int, lora: dict[str, int], magnitudes
     extra = [magnitudes.get(name, 0) / 1e6 for name in names]
     parts = counting.model_parts(config)
     shares = [f"{n}  {100 * lora[n] / parts[n]:5.2f} %" if n in lora else f"{n}  frozen" for n in names]
-    fig, axes = plots.figure(height=2.8)
-    fig.set_layout_engine(None)  # the constrained one draws everything twice
-    fig.subplots_adjust(left=0.22, right=0.97, bottom=0.18, top=0.9)
+    fig, axes = plots.figure(height=2.8, place=(0.22, 0.18, 0.75, 0.72))
     # Thick lines: one artist for seven bars, so that redraws stay quick.
     axes.hlines(range(7), 0, millions, color=plots.BLUE, linewidth=15)
     totals = [a + b for a, b in zip(millions, extra, strict=True)]

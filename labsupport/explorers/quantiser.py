@@ -110,9 +110,7 @@ def view(
 
 
 def histogram(result: Quantised, name: str, blocksize: int):
-    fig, axes = plots.figure(height=2.6)
-    fig.set_layout_engine("none")  # finding the margins takes half of a redraw
-    axes.set_position((0.08, 0.2, 0.9, 0.68))
+    fig, axes = plots.figure(height=2.6, place=(0.08, 0.2, 0.9, 0.68))
     counts = torch.histc(result.values, 80, -1, 1)
     axes.stairs(counts / counts.sum() * 40, torch.linspace(-1, 1, 81), fill=True, color=plots.BLUE, alpha=0.5)
     axes.vlines(result.levels, 0, 1, transform=axes.get_xaxis_transform(), color=plots.ORANGE, linewidth=1)

@@ -76,7 +76,7 @@ def view(
     setup = memory.Setup(memory.named(model), *setting[1:])
     memory.check(setup)
     card = gpus.find(gpu)
-    room = card.memory_gib - memory.CONTEXT_GIB
+    room = memory.room(card)
     phase, parts = memory_closed_form.parts(setup)
     parts = {name: size / memory.GIB for name, size in parts.items()}
     plan = traced(gpu, *setting) if trace else None
@@ -113,7 +113,7 @@ def verdict(margin: float, card: gpus.Card, unsure: bool = False) -> str:
 
 def table(setup: memory.Setup, card: gpus.Card, parts: dict, phase: str, plan: memory.Plan | None):
     """A row for each category, then the peak, what the allocator holds, the card and what is left."""
-    room = card.memory_gib - memory.CONTEXT_GIB
+    room = memory.room(card)
     peak = sum(parts.values())
     rows = []
     for name in memory.CATEGORIES:
@@ -159,14 +159,12 @@ def accuracy_note(setup: memory.Setup) -> str:
 
 def figure(what: str, setup: memory.Setup, card: gpus.Card, parts: dict, plan: memory.Plan | None):
     """(figure, alt): a stacked bar for the closed form, one for the trace, and the card's line."""
-    room = card.memory_gib - memory.CONTEXT_GIB
+    room = memory.room(card)
     bars = {"closed form": parts} | ({"trace": plan.split_gib} if plan else {})
     top = max(room, *(sum(sizes.values()) for sizes in bars.values()), plan.peak_reserved_gib if plan else 0)
     unverified = " (NF4: UNVERIFIED on a GPU)" if setup.four_bit else ""
-    fig, axes = plots.figure(height=2.6)
-    fig.set_layout_engine("none")  # finding the margins takes half of a redraw
+    fig, axes = plots.figure(height=2.6, place=(0.12, 0.33, 0.85, 0.54))
     axes.set_axisbelow(True)
-    axes.set_position((0.12, 0.33, 0.85, 0.54))
     pieces = [piece for place, sizes in enumerate(bars.values()) for piece in stacked(place, sizes)]
     places, names, starts, sizes = zip(*pieces, strict=True)
     axes.barh(places, sizes, left=starts, color=[COLORS[name] for name in names], height=0.6)
