@@ -28,6 +28,7 @@ DTYPES = ("bf16", "fp16", "fp32")
 ATTENTIONS = ("sdpa", "eager")
 OPTIMIZERS = ("adamw", "adamw_8bit")
 DEPTH = 4  # layers that are really traced; the others are copies of an inner one
+ALIKE, SHORT_THEN_LONG = (1.0, 1.0), (0.5, 1.0, 1.0)  # the steps of a history, as shares of the length
 CONTEXT_GIB = 0.5  # CUDA's context and kernels, which no tracer sees: a few hundred MiB
 CATEGORIES = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "temporaries")
 NO_4_BIT = "weights in 4 bits cannot be trained themselves, so there is no 4-bit full fine-tuning."
@@ -135,7 +136,7 @@ def plan(
     margin = None if card is None else _margin(card, reserved)
     suggestions = ()
     if card is not None and margin < 0 and suggest:
-        suggestions = tuple(_suggestions(setup, card))
+        suggestions = tuple(_suggestions(setup, card, allocated.bytes))
     return Plan(
         peak_allocated_gib=allocated.bytes / GIB,
         peak_reserved_gib=reserved / GIB,
@@ -175,22 +176,20 @@ def _margin(card: gpus.Card, reserved: int) -> float:
 def trace(setup: Setup, workspace: int = memory_allocator.CUBLAS) -> tuple[memory_stream.Peak, int, int]:
     """(peak allocated with its phase and parts, peak reserved in bytes, trainable parameters).
 
-    How much is reserved depends on the batches that came before. Packed batches are all alike. Padded
-    ones vary: two histories are simulated, all at full length and one of three quarters in between, and
-    the middle of the two is given.
+    How much is reserved depends on the batches that came before. Packed batches are all alike. Padded ones
+    vary: simulated is what PEFT's benchmark does (method_comparison/MetaMathQA/run.py). Rows are sorted
+    from long to short in groups and the cache is emptied in between, so that a short batch, the emptying
+    and the longest ones follow each other.
     """
     from labsupport import memory_trace
 
-    histories = [(1.0, 1.0), (1.0, 0.75, 1.0)] if setup.padded else [(1.0, 1.0)]
+    history, emptied_before = (SHORT_THEN_LONG, 2) if setup.padded else (ALIKE, None)
     depth = setup.config["num_hidden_layers"]
     shallow = min(depth, DEPTH)
-    streams, (inside, outside) = memory_trace.record(setup, shallow, histories=histories)
-    streams = [memory_stream.deepen(stream, depth) for stream in streams]
-    reserved = [
-        memory_allocator.peak_reserved(stream, workspace, one_block=not setup.four_bit) for stream in streams
-    ]
-    peak = memory_stream.peak(streams[0])
-    return peak, sum(reserved) // len(reserved), inside * depth // shallow + outside
+    stream, (inside, outside) = memory_trace.record(setup, shallow, history=history)
+    stream = memory_stream.deepen(stream, depth)
+    reserved = memory_allocator.peak_reserved(stream, workspace, not setup.four_bit, emptied_before)
+    return memory_stream.peak(stream), reserved, inside * depth // shallow + outside
 
 
 def check(setup: Setup) -> None:
@@ -227,12 +226,12 @@ def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
     """What the figures rest on, and what was never checked."""
     found = [
         "A prediction, not a measurement: the step is traced on the meta device.",
-        "Plain training loop: outputs = model(**batch), backward, clip_grad_norm_, step, zero_grad; no "
-        "autocast; the second step, when the optimizer's states exist.",
+        "Plain training loop: zero_grad, outputs = model(**batch), backward, clip_grad_norm_, step; no "
+        "autocast; once the optimizer's states exist.",
         f"Up to {DEPTH} layers are traced, the others are copies of an inner one.",
-        "Reserved: a simulation of the caching allocator's default settings. For padded rows it is the "
-        "middle of two histories, equal rows and rows of varying length, chosen with three published PEFT "
-        "rows at hand; other histories reserve a few percent more or less.",
+        "Reserved: a simulation of the caching allocator's default settings. Padded rows: a short batch, the "
+        "cache emptied, then full ones, as PEFT's benchmark has it; a loop with another order of lengths "
+        "that never empties the cache may reserve some percent more.",
         f"{CONTEXT_GIB} GiB are set aside for CUDA's context, outside allocated and reserved.",
     ]
     if setup.method != "full":
@@ -286,20 +285,45 @@ def _changes(setup: Setup):
         yield f"all of these and rows of {length} tokens", light | {"length": length}
 
 
-def _suggestions(setup: Setup, card: gpus.Card, wanted: int = 2):
-    """The first changes that make it fit, each traced; hopeless ones are passed over by arithmetic."""
-    found = []
+def _suggestions(setup: Setup, card: gpus.Card, allocated: int, wanted: int = 2):
+    """The first changes that make it fit, each traced. Passed over: hopeless ones, by arithmetic, and what
+    only goes further than a change that was found."""
+    found: list[Suggestion] = []
+    traced = [(setup, allocated)]
     for words, options in _changes(setup):
         changed = dataclasses.replace(setup, **options)
-        if changed == setup or memory_closed_form.estimate(changed) > room(card) * GIB:
+        if changed == setup or any(_goes_further(options, item.options) for item in found):
             continue
-        reserved = trace(changed, _workspace(card))[1]
+        if _at_least(changed, traced) > room(card) * GIB:
+            continue
+        peak, reserved, _ = trace(changed, _workspace(card))
+        traced.append((changed, peak.bytes))
         if (margin := _margin(card, reserved)) >= 0:
             words += f" ({UNVERIFIED})" if changed.four_bit else ""
             found.append(Suggestion(words, options, reserved / GIB, margin))
         if len(found) == wanted:
             break
     return found
+
+
+def _goes_further(options: dict, found: dict) -> bool:
+    """Whether a change does all that another one does, or more of it."""
+    return all(
+        name in options and (options[name] == value or (name in ("batch", "length") and options[name] < value))
+        for name, value in found.items()
+    )
+
+
+def _at_least(setup: Setup, traced: list[tuple[Setup, int]]) -> float:
+    """Bytes that a setup surely allocates: by the closed form, which may be a fifth too high, or by the traced
+    peak of a larger batch, of which everything but weights and states is at most in proportion."""
+    least = memory_closed_form.estimate(setup) / 1.2
+    parts = memory_closed_form.parts(setup)[1]
+    standing = parts["weights"] + parts["adapters"] + parts["optimizer"]
+    for other, allocated in traced:
+        if other.batch > setup.batch and dataclasses.replace(other, batch=setup.batch) == setup:
+            least = max(least, standing + (allocated - standing) * setup.batch / other.batch)
+    return least
 
 
 def report(result: Plan) -> str:

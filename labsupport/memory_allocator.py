@@ -68,6 +68,19 @@ class CachingAllocator:
                 piece = first
         bisect.insort(self._free[piece.small], (piece.size, piece.address))
 
+    def empty_cache(self) -> None:
+        """Hand every segment that is wholly free back to the card, as torch.cuda.empty_cache() does."""
+        for small, free in self._free.items():
+            kept = []
+            for size, address in free:
+                piece = self._at[address]
+                if piece.before is None and piece.after is None:
+                    self.reserved -= size
+                    del self._at[address]
+                else:
+                    kept.append((size, address))
+            self._free[small] = kept
+
     def _forget(self, piece: _Piece) -> None:
         free = self._free[piece.small]
         del free[bisect.bisect_left(free, (piece.size, piece.address))]
@@ -91,22 +104,30 @@ class CachingAllocator:
         bisect.insort(self._free[rest.small], (rest.size, rest.address))
 
 
-def peak_reserved(stream: Stream, workspace: int = CUBLAS, one_block: bool = True) -> int:
+def peak_reserved(
+    stream: Stream, workspace: int = CUBLAS, one_block: bool = True, emptied_before: int | None = None
+) -> int:
     """The most bytes that the allocator would have reserved after this stream.
 
     `one_block`: transformers reserves the weights in one block before it loads them, unless it quantises.
+    `emptied_before`: the step, counted from 1, before which the cache is emptied; None for never.
     """
     allocator = CachingAllocator()
     if one_block:
         weights = (b.bytes for b in stream.blocks.values() if b.span.endswith("load"))
         allocator.give(allocator.take(sum(weights)))
     pieces = {}
-    loading = True
+    phase, step = "load", 0
     for event in stream.events:
-        if loading and event.phase != "load":
-            loading = False
-            for _ in range(2):
-                allocator.take(workspace)
+        if event.phase != phase:
+            phase = event.phase
+            if phase == "forward":
+                step += 1
+                if step == 1:
+                    for _ in range(2):
+                        allocator.take(workspace)
+                if step == emptied_before:
+                    allocator.empty_cache()
         if event.appears:
             pieces[event.block] = allocator.take(stream.blocks[event.block].bytes)
         else:

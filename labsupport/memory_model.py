@@ -107,9 +107,9 @@ def batch_for(setup, device: str = "meta", share: float = 1.0) -> dict[str, torc
 def step(model, batch: dict, optimizer, held: list, enter=lambda phase: None) -> None:
     """One training step of a plain loop. `held` keeps the outputs, as the loop's variable does."""
     enter("forward")
+    optimizer.zero_grad()
     held[:] = [model(**batch)]
     held[0].loss.backward()
     enter("optimizer")
     torch.nn.utils.clip_grad_norm_(trainable(model), 1.0, foreach=False)
     optimizer.step()
-    optimizer.zero_grad()

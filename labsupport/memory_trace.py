@@ -183,24 +183,24 @@ class Recorder(TorchDispatchMode):
         self._recording = False
 
 
-def record(setup, depth: int, device: str = "meta", histories=((1.0, 1.0),)):
-    """(streams, (trainable parameters inside the layers, outside)) of a memory.Setup cut to `depth` layers.
+def record(setup, depth: int, device: str = "meta", history=(1.0, 1.0)):
+    """(stream, (trainable parameters inside the layers, outside)) of a memory.Setup cut to `depth` layers.
 
-    A stream for each history; a history is one step for each entry, a share of the row length. From the
-    second step on the optimizer's states exist: that is the steady state.
+    The history is one step for each entry, a share of the row length. From the second step on the
+    optimizer's states exist: that is the steady state.
     """
     from labsupport import memory_model
 
     with patched() if device == "meta" else contextlib.nullcontext():
         model = memory_model.build(setup, depth, device)
-        streams = [_record(setup, model, depth, device, history) for history in histories]
+        stream = _record(setup, model, depth, device, history)
     inside = outside = 0
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and layer_of_name(name) is None:
             outside += parameter.numel()
         elif parameter.requires_grad:
             inside += parameter.numel()
-    return streams, (inside, outside)
+    return stream, (inside, outside)
 
 
 @no_sweeps()  # a step frees by reference counts

@@ -277,7 +277,7 @@ guess = None  # your guess, in GiB
 def traced(method: str = "lora", checkpointing: bool = True, length: int = 2048):
     """The allocations of two training steps of Llama-3.1-8B, one packed row of `length` tokens."""
     setup = memory.Setup(llama3, method, batch=1, length=length, checkpointing=checkpointing, padded=False)
-    (stream,), _ = memory_trace.record(setup, memory.DEPTH)
+    stream, _ = memory_trace.record(setup, memory.DEPTH)
     return memory_stream.deepen(stream, llama3["num_hidden_layers"])
 
 
@@ -457,7 +457,7 @@ small = memory.Setup(tiny, batch=2, length=64, dtype="fp32", attention="eager", 
 for options in ({}, {"checkpointing": True}, {"method": "qlora"}, {"method": "full"}):
     setup = dataclasses.replace(small, **options)
     real, optimizer = profiled(setup)
-    (stream_4,), _ = memory_trace.record(setup, 4)
+    stream_4, _ = memory_trace.record(setup, 4)
     trace = memory_stream.peak(stream_4, unit=1).bytes
     name = f"{setup.method}{', checkpointing' if setup.checkpointing else ''}"
     print(f"{name:20s} profiler {real / 1e6:4.0f} MB, trace {trace / 1e6:4.0f} MB")
