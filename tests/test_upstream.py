@@ -124,7 +124,7 @@ def test_other_warnings_are_heard():
     assert run(program) == "3"
 
 
-# How many positions TRL's output head scores, of 7 with 2 labels, and the loss and gradient it finds.
+# How many positions TRL's output head scores, of 7 with 2 labels, and the loss, gradient and metrics it finds.
 TRL_HEAD = """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -140,27 +140,34 @@ utils.add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
 ids = torch.arange(8)[None]
 labels = torch.full((1, 8), -100)
 labels[0, -2:] = ids[0, -2:]
+labels[0, -1] = model(input_ids=ids).logits[0, -2].argmax()  # one label is the likeliest
 scored = []
-head = utils._ChunkedLogProbFunction
 
-class Spy:
-    @staticmethod
-    def apply(hidden, *rest):
-        scored.append(hidden.shape[0])
-        return head.apply(hidden, *rest)
+def spy_on(head):
+    class Spy:
+        @staticmethod
+        def apply(hidden, *rest):
+            scored.append(hidden.shape[0])
+            return head.apply(hidden, *rest)
+    return Spy
 
-utils._ChunkedLogProbFunction = Spy
-
-def loss_and_gradient():
+def found():
+    head = utils._ChunkedLogProbFunction
+    utils._ChunkedLogProbFunction = spy_on(head)
     model.zero_grad()
-    loss = model(input_ids=ids, labels=labels, fused_lm_head=True).loss
-    loss.backward()
-    return loss.detach(), model.model.layers[0].mlp.up_proj.weight.grad.clone()
+    out = model(input_ids=ids, labels=labels, fused_lm_head=True)
+    out.loss.backward()
+    utils._ChunkedLogProbFunction = head
+    gradient = model.model.layers[0].mlp.up_proj.weight.grad.clone()
+    return out.loss.detach(), out.log_probs.detach(), out.entropy, out.is_top1.float(), gradient
 
-before = loss_and_gradient()
+before = found()
 upstream.score_only_labels()
-after = loss_and_gradient()
-assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, after))
+upstream.score_only_labels()
+after = found()
+assert before[3].sum() >= 1
+assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, after, strict=True))
+assert utils._ChunkedLogProbFunction.chunked is not utils._ChunkedLogProbFunction
 print(*scored)
 """
 

@@ -79,8 +79,9 @@ def figure(model: str, config: dict, rank: int, lora: dict[str, int], magnitudes
         axes.hlines(range(7), millions, totals, color=plots.ORANGE, linewidth=15)
     axes.set(xlim=(0, 1.05 * max(totals)), ylim=(-0.6, 6.6))
     axes.set_yticks(range(7), shares)
+    axes.tick_params(axis="y", left=False)
     axes.grid(False, axis="y")
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=3)
     biggest = max(lora, key=lora.get)
     part = 100 * sum(lora.get(name, 0) for name in counting.MLP) / sum(lora.values())
     note = "; orange: DoRA's magnitudes" if any(extra) else ""  # in place of a legend: redraws stay quick
