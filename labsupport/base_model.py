@@ -88,6 +88,7 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
     else:
         raise LabError(f"Unknown dtype {dtype!r}. There are: {', '.join([*profiles.DTYPES, 'nf4'])}.")
     model = AutoModelForCausalLM.from_pretrained(where, **options)
+    upstream.hand_over_in_one_piece(model)
     return model.eval(), AutoTokenizer.from_pretrained(where)
 
 

@@ -308,15 +308,16 @@ def _suggestions(setup: Setup, card: gpus.Card, allocated: int, wanted: int = 2)
 
 def _goes_further(options: dict, found: dict) -> bool:
     """Whether a change does all that another one does, or more of it."""
+    fewer = ("batch", "length")
     return all(
-        name in options and (options[name] == value or (name in ("batch", "length") and options[name] < value))
+        options.get(name) == value or (name in fewer and options.get(name, value) < value)
         for name, value in found.items()
     )
 
 
 def _at_least(setup: Setup, traced: list[tuple[Setup, int]]) -> float:
-    """Bytes that a setup surely allocates: by the closed form, which may be a fifth too high, or by the traced
-    peak of a larger batch, of which everything but weights and states is at most in proportion."""
+    """Bytes that a setup surely allocates: by the closed form, which may be a fifth too high, or by the
+    traced peak of a larger batch, of which all but weights and states is at most in proportion."""
     least = memory_closed_form.estimate(setup) / 1.2
     parts = memory_closed_form.parts(setup)[1]
     standing = parts["weights"] + parts["adapters"] + parts["optimizer"]

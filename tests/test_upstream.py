@@ -124,7 +124,7 @@ def test_other_warnings_are_heard():
     assert run(program) == "3"
 
 
-# How many positions TRL's output head scores, of 7 with 2 labels, and the loss, gradient and metrics it finds.
+# How many positions TRL's output head scores, of 7 with 2 labels; the loss, gradient and metrics it finds.
 TRL_HEAD = """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -176,3 +176,41 @@ def test_only_labelled_positions_are_scored_with_the_guard():
     without, guarded = map(int, run(TRL_HEAD).split())
     assert guarded == 2
     assert without == 7, "TRL does this on the CPU by now: remove upstream.score_only_labels"
+
+
+# The products that an output head makes of the last 3 of 9 positions of 4 rows, without and with the guard.
+HEAD_OF_A_SLICE = """
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
+from labsupport import upstream
+
+class Products(TorchDispatchMode):
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if result is not None and getattr(result, "shape", ())[-1:] == (40,):
+            names.append(str(operation).split(".")[1])
+        return result
+
+torch.manual_seed(0)
+config = LlamaConfig(
+    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=40
+)
+model = LlamaForCausalLM(config).eval().requires_grad_(False)  # frozen, as under an adapter
+ids = torch.arange(36).view(4, 9)
+logits = []
+for guarded in (False, True):
+    if guarded:
+        upstream.hand_over_in_one_piece(model)
+    names = []
+    with torch.no_grad(), Products():
+        logits.append(model(input_ids=ids, logits_to_keep=3).logits)
+    print("bmm" in names, "mm" in names)
+assert torch.allclose(*logits, atol=1e-6)
+"""
+
+
+def test_the_output_head_multiplies_a_slice_at_once_with_the_guard():
+    without, guarded = run(HEAD_OF_A_SLICE).splitlines()
+    assert guarded == "False True"
+    assert without == "True False", "torch does this by now: remove upstream.hand_over_in_one_piece"
