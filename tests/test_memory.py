@@ -69,6 +69,7 @@ def measured_peak(setup: memory.Setup, model) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         for _ in range(2):
             memory_model.step(model, batch, optimizer, held)
+    optimizer.zero_grad()  # the model may be measured again
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = highest = sum(live.values())
     for event in sorted(events, key=lambda event: event.start_ns()):
