@@ -27,8 +27,8 @@ MINUTES = {
     "notebook 03": 0.9,
     "notebook 04": 0.7,
     "notebook 05": 1.2,
-    "lab.py test --fast": 3.2,
-    "lab.py test": 23.4,
+    "lab.py test --fast": 3.6,
+    "lab.py test": 22.7,
 }
 NEEDED_GIB = 2
 
