@@ -316,10 +316,10 @@ def _goes_further(options: dict, found: dict) -> bool:
 
 
 def _at_least(setup: Setup, traced: list[tuple[Setup, int]]) -> float:
-    """Bytes that a setup surely allocates: by the closed form, which may be a fifth too high, or by the
+    """Bytes that a setup surely allocates: by the closed form, as far as it may be too high, or by the
     traced peak of a larger batch, of which all but weights and states is at most in proportion."""
-    least = memory_closed_form.estimate(setup) / 1.2
-    parts = memory_closed_form.parts(setup)[1]
+    _, parts = memory_closed_form.parts(setup)
+    least = sum(parts.values()) / memory_closed_form.TOO_HIGH
     standing = parts["weights"] + parts["adapters"] + parts["optimizer"]
     for other, allocated in traced:
         if other.batch > setup.batch and dataclasses.replace(other, batch=setup.batch) == setup:

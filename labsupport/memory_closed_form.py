@@ -7,6 +7,7 @@ from labsupport import counting
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 NF4_BYTES = {True: (4 + 8 / 64 + 32 / (64 * 256)) / 8, False: (4 + 32 / 64) / 8}  # QLoRA paper, section 3
 FOUR_BIT_METHODS = ("qlora", "qdora")
+TOO_HIGH = 1.2  # at most this much of the traced peak; tests/test_memory_explorers.py traces the worst
 LOGITS_BYTES = {2: 14, 4: 16}  # bytes a token and word: logits, float32 copy, log-softmax, two gradients
 
 

@@ -62,7 +62,7 @@ def score_only_labels() -> None:
     On a GPU its fused output head skips positions whose label is -100. Elsewhere it scores every position
     (and zeroes what it did not need), to spare compiled backends a changing shape. It also splits the
     vocabulary into chunks and computes each anew backwards, to save memory that so few tokens do not need.
-    Both make up a third of a step of this model. The loss is the same.
+    The first makes up a third of a step of this model, the second a sixth of the rest. The loss is the same.
     """
     import trl.trainer.utils
 

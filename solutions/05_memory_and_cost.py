@@ -741,8 +741,8 @@ for method in ("qlora", "lora"):
 # `memory.plan` is behind `python3 lab.py plan`. Besides what is *allocated* it predicts what is *reserved*:
 # PyTorch asks the card for large pieces and keeps them, so a card is full earlier than the sum of tensors
 # says. Both figures are for a step at which Adam's states exist. What is reserved also depends on the batches
-# before it: the planner follows PEFT's own benchmark, and comes within 1 % of six GPU measurements published
-# there (Llama-3.2-3B; only the length of the longest batch, which is not published, was fitted, to one row).
+# before it: the planner follows PEFT's own benchmark, and `tests/test_memory.py` holds it to the GPU
+# measurements that are published there.
 
 # %% tags=["core"]
 print(memory.report(memory.plan("llama-3.1-8b", "qlora", batch=2, seq=1024, gpu="l4")))

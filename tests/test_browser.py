@@ -142,7 +142,7 @@ def drive(notebook):
             moved.add(name)
         explorer.put(control, value)
         notebook.settle()
-    for where in ("low", "high"):  # from corner to corner, one control at a time
+    for where in ("low", "high", "low"):  # from corner to corner, one control at a time
         for name, control in zip(names, explorer.controls, strict=True):
             if differ(explorer, control, (None, where)):
                 moved.add(name)
