@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 
 from labsupport import (
@@ -28,7 +29,8 @@ DTYPES = ("bf16", "fp16", "fp32")
 ATTENTIONS = ("sdpa", "eager")
 OPTIMIZERS = ("adamw", "adamw_8bit")
 DEPTH = 4  # layers that are really traced; the others are copies of an inner one
-ALIKE, SHORT_THEN_LONG = (1.0, 1.0), (0.5, 1.0, 1.0)  # the steps of a history, as shares of the length
+ALIKE, SHORT_THEN_LONG = (1.0, 1.0), (0.5, 1.0)  # the steps recorded, as shares of the length
+LIKELY = {"sdpa": 1.05, "eager": 1.15}  # _likely was at most 1.01 and 1.11 times 190 random traces
 CONTEXT_GIB = 0.5  # CUDA's context and kernels, which no tracer sees: a few hundred MiB
 CATEGORIES = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "temporaries")
 NO_4_BIT = "weights in 4 bits cannot be trained themselves, so there is no 4-bit full fine-tuning."
@@ -131,12 +133,13 @@ def plan(
         raise LabError(f"Double quantisation is for qlora and qdora, not for {method}: {NO_4_BIT}")
     check(setup)
     card = None if gpu is None else gpus.find(gpu)
-    upstream.quiet_known_noise()
-    allocated, reserved, trainable = trace(setup, _workspace(card))
+    upstream.quiet_messages()
+    built: dict = {}
+    allocated, reserved, trainable = trace(setup, _workspace(card), built)
     margin = None if card is None else _margin(card, reserved)
     suggestions = ()
     if card is not None and margin < 0 and suggest:
-        suggestions = tuple(_suggestions(setup, card, allocated.bytes))
+        suggestions = tuple(_suggestions(setup, card, reserved, built))
     return Plan(
         peak_allocated_gib=allocated.bytes / GIB,
         peak_reserved_gib=reserved / GIB,
@@ -173,8 +176,12 @@ def _margin(card: gpus.Card, reserved: int) -> float:
 
 
 @memory_stream.no_sweeps()
-def trace(setup: Setup, workspace: int = memory_allocator.CUBLAS) -> tuple[memory_stream.Peak, int, int]:
+def trace(
+    setup: Setup, workspace: int = memory_allocator.CUBLAS, built: dict | None = None
+) -> tuple[memory_stream.Peak, int, int]:
     """(peak allocated with its phase and parts, peak reserved in bytes, trainable parameters).
+
+    built: models of earlier traces of this config, used again and added to.
 
     How much is reserved depends on the batches that came before. Packed batches are all alike. Padded ones
     vary: simulated is what PEFT's benchmark does (method_comparison/MetaMathQA/run.py). Rows are sorted
@@ -186,7 +193,9 @@ def trace(setup: Setup, workspace: int = memory_allocator.CUBLAS) -> tuple[memor
     history, emptied_before = (SHORT_THEN_LONG, 2) if setup.padded else (ALIKE, None)
     depth = setup.config["num_hidden_layers"]
     shallow = min(depth, DEPTH)
-    stream, (inside, outside) = memory_trace.record(setup, shallow, history=history)
+    stream, (inside, outside) = memory_trace.record(setup, shallow, history=history, built=built)
+    if setup.padded:
+        stream = memory_stream.one_more_step(stream)
     stream = memory_stream.deepen(stream, depth)
     reserved = memory_allocator.peak_reserved(stream, workspace, not setup.four_bit, emptied_before)
     return memory_stream.peak(stream), reserved, inside * depth // shallow + outside
@@ -285,19 +294,22 @@ def _changes(setup: Setup):
         yield f"all of these and rows of {length} tokens", light | {"length": length}
 
 
-def _suggestions(setup: Setup, card: gpus.Card, allocated: int, wanted: int = 2):
-    """The first changes that make it fit, each traced. Passed over: hopeless ones, by arithmetic, and what
-    only goes further than a change that was found."""
+def _suggestions(setup: Setup, card: gpus.Card, reserved: int, built: dict, wanted: int = 2):
+    """The first changes that make it fit, each traced. Passed over: hopeless ones, by arithmetic, what only
+    goes further than a change that was found, and shorter rows, which cost data, if anything was found."""
     found: list[Suggestion] = []
-    traced = [(setup, allocated)]
+    traced = [(setup, reserved)]
     for words, options in _changes(setup):
         changed = dataclasses.replace(setup, **options)
+        if found and "length" in options:
+            break
         if changed == setup or any(_goes_further(options, item.options) for item in found):
             continue
-        if _at_least(changed, traced) > room(card) * GIB:
+        by_hand = memory_closed_form.estimate(changed) / memory_closed_form.TOO_HIGH
+        if max(by_hand, _likely(changed, traced) / LIKELY[setup.attention]) > room(card) * GIB:
             continue
-        peak, reserved, _ = trace(changed, _workspace(card))
-        traced.append((changed, peak.bytes))
+        _, reserved, _ = trace(changed, _workspace(card), built)
+        traced.append((changed, reserved))
         if (margin := _margin(card, reserved)) >= 0:
             words += f" ({UNVERIFIED})" if changed.four_bit else ""
             found.append(Suggestion(words, options, reserved / GIB, margin))
@@ -315,16 +327,29 @@ def _goes_further(options: dict, found: dict) -> bool:
     )
 
 
-def _at_least(setup: Setup, traced: list[tuple[Setup, int]]) -> float:
-    """Bytes that a setup surely allocates: by the closed form, as far as it may be too high, or by the
-    traced peak of a larger batch, of which all but weights and states is at most in proportion."""
+def _likely(setup: Setup, traced: list[tuple[Setup, int]]) -> float:
+    """Bytes that a setup should reserve, going by the traced one that is nearest to it and differs in rows or
+    in 4 bits only: all but weights, adapters and states in proportion to the tokens. 0 if there is none."""
+    alike = [
+        (setup.batch * setup.length / (other.batch * other.length), other, reserved)
+        for other, reserved in traced
+        if _other_rows(other) == _other_rows(setup)
+    ]
+    if not alike:
+        return 0.0
+    tokens, other, reserved = min(alike, key=lambda found: abs(math.log(found[0])))
+    return _standing(setup) + (reserved - _standing(other)) * tokens
+
+
+def _other_rows(setup: Setup) -> Setup:
+    """What setups have in common whose memory is about in proportion to their tokens."""
+    length = setup.length if setup.attention == "eager" else 1  # there the scores grow with its square
+    return dataclasses.replace(setup, batch=1, length=length, method=setup.method.removeprefix("q"))
+
+
+def _standing(setup: Setup) -> float:
     _, parts = memory_closed_form.parts(setup)
-    least = sum(parts.values()) / memory_closed_form.TOO_HIGH
-    standing = parts["weights"] + parts["adapters"] + parts["optimizer"]
-    for other, allocated in traced:
-        if other.batch > setup.batch and dataclasses.replace(other, batch=setup.batch) == setup:
-            least = max(least, standing + (allocated - standing) * setup.batch / other.batch)
-    return least
+    return parts["weights"] + parts["adapters"] + parts["optimizer"]
 
 
 def report(result: Plan) -> str:

@@ -118,9 +118,9 @@ def peak_reserved(
         allocator.give(allocator.take(sum(weights)))
     pieces = {}
     phase, step = "load", 0
-    for event in stream.events:
-        if event.phase != phase:
-            phase = event.phase
+    for number, appears, _, its_phase in stream.events:
+        if its_phase != phase:
+            phase = its_phase
             if phase == "forward":
                 step += 1
                 if step == 1:
@@ -128,8 +128,8 @@ def peak_reserved(
                         allocator.take(workspace)
                 if step == emptied_before:
                     allocator.empty_cache()
-        if event.appears:
-            pieces[event.block] = allocator.take(stream.blocks[event.block].bytes)
+        if appears:
+            pieces[number] = allocator.take(stream.blocks[number].bytes)
         else:
-            allocator.give(pieces.pop(event.block))
+            allocator.give(pieces.pop(number))
     return allocator.peak

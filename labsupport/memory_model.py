@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import torch
+from bitsandbytes.nn import Linear4bit
+from bitsandbytes.optim import AdamW8bit
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoConfig, AutoModelForCausalLM
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -12,8 +16,6 @@ def build(setup, depth: int, device: str = "meta") -> torch.nn.Module:
 
     4-bit methods quantise every linear layer inside the blocks; embeddings and head keep the dtype.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     config = dict(setup.config, num_hidden_layers=depth)
     config.pop("layer_types", None)  # follows from the depth
     config.pop("quantization_config", None)
@@ -25,8 +27,6 @@ def build(setup, depth: int, device: str = "meta") -> torch.nn.Module:
     if setup.four_bit:
         quantise(model, setup.double_quantization, device)
     if setup.kbit_preparation:
-        from peft import prepare_model_for_kbit_training
-
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if setup.checkpointing:
         model.config.use_cache = False  # layers that are run twice cannot fill one
@@ -36,8 +36,6 @@ def build(setup, depth: int, device: str = "meta") -> torch.nn.Module:
 
 def quantise(model, double: bool, device: str) -> None:
     """Replace the linear layers of the blocks by NF4 ones, in place, as load_in_4bit does."""
-    from bitsandbytes.nn import Linear4bit
-
     for name, old in list(model.named_modules()):
         if not isinstance(old, torch.nn.Linear) or ".layers." not in name:
             continue
@@ -64,8 +62,6 @@ def quantise(model, double: bool, device: str) -> None:
 
 def with_adapters(model, setup):
     """The PEFT model of the setup; adapters in float32, PEFT's default on a 16-bit or 4-bit base."""
-    from peft import LoraConfig, get_peft_model
-
     targets = setup.targets if setup.targets == "all-linear" else list(setup.targets)
     lora = LoraConfig(
         r=setup.rank,
@@ -86,8 +82,6 @@ def trainable(model) -> list[torch.nn.Parameter]:
 def optimizer_for(setup, parameters) -> torch.optim.Optimizer:
     """AdamW with foreach=True, what torch picks on a GPU, or bitsandbytes' 8-bit one."""
     if setup.optimizer == "adamw_8bit":
-        from bitsandbytes.optim import AdamW8bit
-
         return AdamW8bit(parameters)
     return torch.optim.AdamW(parameters, foreach=True)
 

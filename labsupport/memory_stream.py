@@ -10,7 +10,7 @@ import contextlib
 import gc
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from labsupport.files import LabError
@@ -76,13 +76,13 @@ def peak(stream: Stream, unit: int = 512) -> Peak:
     now: dict[str, int] = defaultdict(int)
     at_best: dict[str, int] = {}
     phase = ""
-    for event in stream.events:
-        block = stream.blocks[event.block]
-        change = rounded(block.bytes, unit) * (1 if event.appears else -1)
+    for number, appears, _, its_phase in stream.events:
+        size, _, _, category = stream.blocks[number]
+        change = rounded(size, unit) if appears else -rounded(size, unit)
         live += change
-        now[block.category] += change
+        now[category] += change
         if live > best:
-            best, phase, at_best = live, event.phase, dict(now)
+            best, phase, at_best = live, its_phase, dict(now)
     return Peak(best, phase, {name: size for name, size in at_best.items() if size})
 
 
@@ -99,6 +99,35 @@ def deepen(stream: Stream, depth: int) -> Stream:
     if stream.depth < 4 or extra < 0:
         raise LabError(f"A stream of {stream.depth} layers cannot be deepened to {depth}: trace it whole.")
     return _Deepener(stream, extra).run()
+
+
+def one_more_step(stream: Stream) -> Stream:
+    """The stream with one more step, the same as the last.
+
+    Needs two steps or more, of which the last two differ in sizes only. What was left over from the step
+    before last goes in the last one; in the new step its twin goes. LabError if there is no twin.
+    """
+    phases = ["load", *(event.phase for event in stream.events)]
+    starts = [i for i, (old, new) in enumerate(pairwise(phases)) if old != new == "forward"]
+    step = len(starts)
+    made = defaultdict(list)
+    for number, block in stream.blocks.items():
+        made[block.span, block.layer].append(number)
+    longer = Stream(stream.depth, dict(stream.blocks), list(stream.events))
+    numbers: dict[int, int] = {}  # block of the last step, or left over before it: block of the new one
+    for (span, layer), earlier in made.items():
+        before, _, phase = span.partition(" ")
+        if before == str(step - 1):
+            numbers.update(zip(earlier, made.get((f"{step} {phase}", layer), ()), strict=False))
+    for event in stream.events[starts[-1] :]:
+        if event.appears:
+            block = stream.blocks[event.block]
+            numbers[event.block] = len(longer.blocks)
+            longer.blocks[len(longer.blocks)] = block._replace(span=f"{step + 1} {event.phase}")
+        elif event.block not in numbers:
+            raise LabError("The steps are not alike: record each of them.")
+        longer.events.append(event._replace(block=numbers[event.block]))
+    return longer
 
 
 class _Deepener:
@@ -136,28 +165,27 @@ class _Deepener:
 
     def _copy(self, events: list[Event], target: int | None, last: bool) -> None:
         """Copy a run of events to a new layer; what was made outside the layers goes with the last copy."""
-        old_blocks, numbers, new = self.old.blocks, self.numbers, self.new
-        for event in events:
-            old = event.block
-            block = old_blocks[old]
-            home = block.layer
-            if event.appears:
+        old_blocks, numbers = self.old.blocks, self.numbers
+        blocks, append = self.new.blocks, self.new.events.append
+        for old, appears, layer, phase in events:
+            size, home, span, category = block = old_blocks[old]
+            if appears:
                 home = None if home is None else target
-                number = numbers[old, home] = len(new.blocks)
-                new.blocks[number] = Block(block.bytes, home, block.span, block.category)
+                number = numbers[old, home] = len(blocks)
+                blocks[number] = Block(size, home, span, category)
             elif home is None:
                 if not last:
                     continue
                 number = numbers[old, None]
             else:
-                number = self._going(old, block, target + home - event.layer)
-            new.events.append(Event(number, event.appears, target, event.phase))
+                home += target - layer
+                number = numbers.get((old, home))
+                if number is None:
+                    number = self._twin(old, block, home)
+            append(Event(number, appears, target, phase))
 
-    def _going(self, old: int, block: Block, home: int) -> int:
-        """The new number of a block that goes: the twin of an old one, made in the new layer `home`."""
-        number = self.numbers.get((old, home))
-        if number is not None:
-            return number
+    def _twin(self, old: int, block: Block, home: int) -> int:
+        """The new number of a block that goes in another layer's events: made in the new layer `home`."""
         model = home if home <= 1 else max(1, home - self.extra)  # the old layer that `home` is a copy of
         place = self.made[block.span, model]
         rank = self.rank[old]

@@ -7,6 +7,7 @@ real ones, so the order and the sizes are those of the real step.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import weakref
 
@@ -14,6 +15,7 @@ import torch
 from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from labsupport import memory_model
 from labsupport.memory_stream import Block, Event, Stream, no_sweeps
 
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
@@ -183,16 +185,20 @@ class Recorder(TorchDispatchMode):
         self._recording = False
 
 
-def record(setup, depth: int, device: str = "meta", history=(1.0, 1.0)):
+def record(setup, depth: int, device: str = "meta", history=(1.0, 1.0), built: dict | None = None):
     """(stream, (trainable parameters inside the layers, outside)) of a memory.Setup cut to `depth` layers.
 
     The history is one step for each entry, a share of the row length. From the second step on the
-    optimizer's states exist: that is the steady state.
+    optimizer's states exist: that is the steady state. `built` holds models of earlier calls with the same
+    config, depth and device: one that serves again is not built again, a new one is added.
     """
-    from labsupport import memory_model
-
+    built = {} if built is None else built
+    of_model = dataclasses.replace(setup, config=None, batch=1, length=1, padded=True, optimizer="adamw")
     with patched() if device == "meta" else contextlib.nullcontext():
-        model = memory_model.build(setup, depth, device)
+        if of_model not in built:
+            built[of_model] = memory_model.build(setup, depth, device)
+        model = built[of_model]
+        model.zero_grad()
         stream = _record(setup, model, depth, device, history)
     inside = outside = 0
     for name, parameter in model.named_parameters():
@@ -205,8 +211,6 @@ def record(setup, depth: int, device: str = "meta", history=(1.0, 1.0)):
 
 @no_sweeps()  # a step frees by reference counts
 def _record(setup, model, depth: int, device: str, history) -> Stream:
-    from labsupport import memory_model
-
     optimizer = memory_model.optimizer_for(setup, memory_model.trainable(model))
     recorder = Recorder(depth, model.config.vocab_size)
     recorder.device = device

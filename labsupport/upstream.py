@@ -98,6 +98,16 @@ class _PlainLogProbs:
 
 def quiet_known_noise() -> None:
     """Silence messages about this stack that a learner can do nothing about, and nothing else."""
+    quiet_messages()
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def quiet_messages() -> None:
+    """The part of it that imports nothing: all that the memory planner needs."""
     # bitsandbytes on a CPU asks for an optional kernel package and works without it.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -105,8 +115,3 @@ def quiet_known_noise() -> None:
     warnings.filterwarnings(
         "ignore", message=".*is_gradient_checkpointing.*is deprecated", category=FutureWarning
     )
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()

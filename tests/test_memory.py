@@ -231,11 +231,49 @@ def test_a_suggestion_is_not_followed_by_one_that_only_goes_further():
 
 def test_a_change_that_is_passed_over_by_arithmetic_would_not_have_fitted():
     setup = memory.Setup(model_configs.find("llama-3.2-3b"), "dora", checkpointing=False, batch=8)
-    traced = [(setup, memory.trace(setup)[0].bytes)]
-    for batch in (4, 2, 1):
-        changed = dataclasses.replace(setup, batch=batch)
-        least, (peak, _, _) = memory._at_least(changed, traced), memory.trace(changed)
-        assert 0.9 * peak.bytes < least <= peak.bytes
+    traced = [(setup, memory.trace(setup)[1])]
+    for options in ({"batch": 4}, {"batch": 1}, {"length": 256}, {"method": "qdora"}):
+        changed = dataclasses.replace(setup, **options)
+        likely, (_, reserved, _) = memory._likely(changed, traced), memory.trace(changed)
+        assert 0.8 * reserved < likely < memory.LIKELY["sdpa"] * reserved
+    assert memory._likely(dataclasses.replace(setup, checkpointing=True), traced) == 0
+
+
+def test_shorter_rows_are_the_last_resort():
+    found = memory.plan("llama-3.2-3b", "dora", batch=8, seq=1024, gpu=12).suggestions
+    assert found and not any("length" in suggestion.options for suggestion in found)
+    found = memory.plan("llama-3.2-3b", "qlora", batch=1, seq=2048, checkpointing=False, gpu=5).suggestions
+    assert found and all("length" in suggestion.options for suggestion in found)
+
+
+def test_a_model_that_was_traced_before_leaves_the_same_stream():
+    from labsupport import memory_trace
+
+    built: dict = {}
+    setups = [small(batch=batch, padded=padded) for batch, padded in ((2, True), (1, False), (2, True))]
+    first, other, again = (memory_trace.record(setup, 4, built=built)[0] for setup in setups)
+    fresh, _ = memory_trace.record(setups[0], 4)
+    assert len(built) == 1
+    assert told(again) == told(first) == told(fresh) != told(other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"method": "dora"}, {"method": "qdora", "checkpointing": False}, {"method": "full"}]
+    + [{"optimizer": "adamw_8bit"}, {"padded": False}, {"attention": "eager"}],
+)
+def test_a_step_that_is_repeated_is_the_step_that_would_have_been_recorded(changes):
+    from labsupport import memory_trace
+
+    setup = small(**changes)
+    recorded, _ = memory_trace.record(setup, 4, history=(0.5, 1.0, 1.0))
+    shorter, _ = memory_trace.record(setup, 4, history=(0.5, 1.0))
+    assert told(memory_stream.one_more_step(shorter)) == told(recorded)
+
+
+def told(stream) -> list:
+    """What a stream says, without the numbers of its blocks."""
+    return [(stream.blocks[event.block], *event[1:]) for event in stream.events]
 
 
 def test_nf4_is_labelled_unverified_wherever_it_is_printed(capsys):
