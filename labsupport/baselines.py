@@ -5,6 +5,7 @@ The baselines themselves: baselines_rules.py (no language model) and baselines_p
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -73,6 +74,12 @@ def one_each(split: str) -> list[dict]:
     return list({row["family"]: row for row in tickets.load(split)}.values())
 
 
+@functools.cache
+def family_of(split: str) -> dict[str, str]:
+    """Row id -> family. Read once: a notebook asks a hundred times."""
+    return {row["id"]: row["family"] for row in tickets.load(split)}
+
+
 def results(record: dict, baseline: str, split: str, constrained: bool = False) -> dict[str, dict]:
     """Row id -> {"exact": bool, field: bool ...} of one baseline on one test set.
 
@@ -110,7 +117,7 @@ def interval(rows: dict[str, dict], split: str, measure: str | Callable = "exact
     from labsupport import evaluation
 
     value = measure if callable(measure) else lambda row: row[measure]
-    family = {row["id"]: row["family"] for row in tickets.load(split)}
+    family = family_of(split)
     return evaluation.interval([value(row) for row in rows.values()], [family[i] for i in rows])
 
 
@@ -121,7 +128,7 @@ def paired(first: dict[str, dict], second: dict[str, dict], split: str, measure:
     common = [i for i in first if i in second]
     if not common:
         raise LabError("The two results have no row in common: were they made from the same test set?")
-    family = {row["id"]: row["family"] for row in tickets.load(split)}
+    family = family_of(split)
     differences = [float(first[i][measure]) - float(second[i][measure]) for i in common]
     return evaluation.interval(differences, [family[i] for i in common])
 
@@ -132,7 +139,7 @@ def detectable(first: dict[str, dict], second: dict[str, dict], split: str, meas
     (1.96 + 0.84) for a two-sided test at 5 % with 80 % power, with the clustered error of the differences.
     """
     common = [i for i in first if i in second]
-    family = {row["id"]: row["family"] for row in tickets.load(split)}
+    family = family_of(split)
     differences = [float(first[i][measure]) - float(second[i][measure]) for i in common]
     return 2.8 * clustered_error(differences, [family[i] for i in common])
 

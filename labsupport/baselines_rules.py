@@ -89,30 +89,30 @@ def word_features(text: str, spans: list[tuple[int, int]], i: int) -> dict:
     return features
 
 
-def tagger(rows: list[dict], strength: float):
-    """A logistic regression that says of each word whether it belongs to the product's name."""
-    from sklearn.feature_extraction import DictVectorizer
-    from sklearn.pipeline import make_pipeline
+def words_in(texts: list[str]) -> list[dict]:
+    """The features of every word of every text, one text after the other; one empty dict if there is none."""
+    spans_of = {text: words_of(text) for text in texts}
+    found = [word_features(text, spans_of[text], i) for text in texts for i in range(len(spans_of[text]))]
+    return found or [{}]  # DictVectorizer refuses an empty list
 
-    features, inside = [], []
+
+def inside(rows: list[dict]) -> list[bool]:
+    """Of every word of every row, whether it belongs to the product's name: what the tagger learns."""
+    found = []
     for row in rows:
-        spans = words_of(row["text"])
         begin = row["text"].find(row["product"]) if row["product"] else -1
         end = begin + len(row["product"] or "")
-        features += [word_features(row["text"], spans, i) for i in range(len(spans))]
-        inside += [begin <= a and b <= end for a, b in spans]
-    return make_pipeline(DictVectorizer(), classifier(strength)).fit(features, inside)
+        found += [begin <= a and b <= end for a, b in words_of(row["text"])]
+    return found
 
 
-def chances(tags, texts: list[str]) -> list[np.ndarray]:
-    """For each text the tagger's probability, word by word, of belonging to the product's name."""
-    features = [
-        [word_features(text, spans, i) for i in range(len(spans))]
-        for text in texts
-        for spans in [words_of(text)]
-    ]
-    flat = tags.predict_proba([f for one in features for f in one] or [{}])[:, 1]
-    return np.split(flat, np.cumsum([len(one) for one in features])[:-1])
+def chances(tags, texts: list[str], words) -> list[np.ndarray]:
+    """For each text the tagger's probability, word by word, of belonging to the product's name.
+
+    words: the vectorised features of all words of the texts, as a sparse matrix (words, features).
+    """
+    flat = tags.predict_proba(words)[:, 1]
+    return np.split(flat, np.cumsum([len(words_of(text)) for text in texts])[:-1])
 
 
 def product(text: str, chance: np.ndarray, threshold: float) -> str | None:
@@ -143,6 +143,7 @@ class Rules:
     features: object
     intent: object
     urgency: object
+    word_features: object
     tags: object
     settings: dict
 
@@ -150,7 +151,7 @@ class Rules:
         """One label (a dict of the four fields) a message."""
         features = self.features.transform(texts)
         intents, urgencies = self.intent.predict(features), self.urgency.predict(features)
-        all_chances = chances(self.tags, texts)
+        all_chances = chances(self.tags, texts, self.word_features.transform(words_in(texts)))
         return [
             {
                 "intent": str(intent),
@@ -164,6 +165,8 @@ class Rules:
 
 def fit(train: list[dict], validation: list[dict], strengths=(1, 10, 100)) -> Rules:
     """Learn from `train`; penalties (scikit-learn's C) and threshold are those best on `validation`."""
+    from sklearn.feature_extraction import DictVectorizer
+
     features, held_out = text_features(), [row["text"] for row in validation]
     known, unseen = features.fit_transform([row["text"] for row in train]), features.transform(held_out)
     chosen, settings = {}, {}
@@ -173,14 +176,18 @@ def fit(train: list[dict], validation: list[dict], strengths=(1, 10, 100)) -> Ru
         shares = {c: model.score(unseen, wanted) for c, model in models.items()}
         settings[field] = max(shares, key=shares.get)
         chosen[field] = models[settings[field]]
+    vectorizer = DictVectorizer()
+    words, is_inside = vectorizer.fit_transform(words_in([row["text"] for row in train])), inside(train)
+    unseen_words = vectorizer.transform(words_in(held_out))
     best = -1.0
     for strength in strengths:
-        tags = tagger(train, strength)
-        all_chances = chances(tags, held_out)
+        # A logistic regression that says of each word whether it belongs to the product's name.
+        tags = classifier(strength).fit(words, is_inside)
+        all_chances = chances(tags, held_out, unseen_words)
         for threshold in THRESHOLDS:
             found = [product(t, c, threshold) for t, c in zip(held_out, all_chances, strict=True)]
             right = np.mean([f == row["product"] for f, row in zip(found, validation, strict=True)])
             if right > best:
                 best, tags_chosen = right, tags
                 settings |= {"product": strength, "threshold": threshold}
-    return Rules(features, chosen["intent"], chosen["urgency"], tags_chosen, settings)
+    return Rules(features, chosen["intent"], chosen["urgency"], vectorizer, tags_chosen, settings)

@@ -250,6 +250,7 @@ arguments = SFTConfig(
     max_steps=profile.max_steps,  # -1: no limit
     lr_scheduler_type="cosine",
     warmup_steps=0.1,  # below 1: a share of all steps
+    adam_beta2=0.95,  # Adam's memory of squared gradients: 20 steps instead of 1,000, for a short run
     per_device_train_batch_size=profile.batch_size,
     gradient_accumulation_steps=profile.accumulation,
     max_length=profile.max_length,
