@@ -186,7 +186,7 @@ def trace(
     How much is reserved depends on the batches that came before. Packed batches are all alike. Padded ones
     vary: simulated is what PEFT's benchmark does (method_comparison/MetaMathQA/run.py). Rows are sorted
     from long to short in groups and the cache is emptied in between, so that a short batch, the emptying
-    and the longest ones follow each other.
+    and the longest ones follow each other: a short one and a long one are recorded, the long one repeated.
     """
     from labsupport import memory_trace
 
@@ -300,9 +300,9 @@ def _suggestions(setup: Setup, card: gpus.Card, reserved: int, built: dict, want
     found: list[Suggestion] = []
     traced = [(setup, reserved)]
     for words, options in _changes(setup):
-        changed = dataclasses.replace(setup, **options)
         if found and "length" in options:
             break
+        changed = dataclasses.replace(setup, **options)
         if changed == setup or any(_goes_further(options, item.options) for item in found):
             continue
         by_hand = memory_closed_form.estimate(changed) / memory_closed_form.TOO_HIGH

@@ -98,7 +98,7 @@ _CPU = Profile(
     max_steps=-1,
     eval_families=32,
     eval_rows=32,
-    generate_rows=8,
+    generate_rows=6,
     reply_tokens=REPLY_TOKENS,
     threads=2,
 )

@@ -208,7 +208,7 @@ predictions.compare(guess, 100 * trainable / total, unit="%")
 #
 # ## The training loop, by hand
 #
-# Forward, loss, backward, step: this is all a trainer does. Four rows, five steps.
+# Forward, loss, backward, step: this is all a trainer does. Four rows, three steps.
 
 # %% tags=["core"]
 batch = encoded[:4]
@@ -225,7 +225,7 @@ adapters = [p for p in hand_made.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(adapters, lr=1e-3)
 hand_made.train()
 losses = []
-for _step in range(5):
+for _step in range(3):
     loss = loss_of(hand_made(input_ids=ids, attention_mask=mask).logits, wanted)
     loss.backward()
     optimizer.step()

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import itertools
 import json
+from unittest import mock
 
 import pytest
 
@@ -38,14 +39,19 @@ def small(layers: int = 4, **options) -> memory.Setup:
 
 
 def real_model(setup: memory.Setup):
-    """The setup's model on the CPU, with random weights."""
+    """The setup's model on the CPU. Its weights are whatever was in memory: only their sizes matter, and
+    drawing random ones takes most of the time."""
     import torch
+    from transformers import PreTrainedModel
+    from transformers.initialization import no_init_weights
 
     from labsupport import memory_model, upstream
 
     upstream.guard_4bit_on_cpu()
     torch.set_num_threads(1)
-    return memory_model.build(setup, setup.config["num_hidden_layers"], "cpu")
+    tie = mock.patch.object(PreTrainedModel, "init_weights", PreTrainedModel.tie_weights)
+    with no_init_weights(), tie:
+        return memory_model.build(setup, setup.config["num_hidden_layers"], "cpu")
 
 
 def measured_peak(setup: memory.Setup, model) -> int:
