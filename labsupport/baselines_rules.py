@@ -91,8 +91,10 @@ def word_features(text: str, spans: list[tuple[int, int]], i: int) -> dict:
 
 def words_in(texts: list[str]) -> list[dict]:
     """The features of every word of every text, one text after the other; one empty dict if there is none."""
-    spans_of = {text: words_of(text) for text in texts}
-    found = [word_features(text, spans_of[text], i) for text in texts for i in range(len(spans_of[text]))]
+    found = []
+    for text in texts:
+        spans = words_of(text)
+        found += [word_features(text, spans, i) for i in range(len(spans))]
     return found or [{}]  # DictVectorizer refuses an empty list
 
 
@@ -143,7 +145,7 @@ class Rules:
     features: object
     intent: object
     urgency: object
-    word_features: object
+    vectorizer: object
     tags: object
     settings: dict
 
@@ -151,7 +153,7 @@ class Rules:
         """One label (a dict of the four fields) a message."""
         features = self.features.transform(texts)
         intents, urgencies = self.intent.predict(features), self.urgency.predict(features)
-        all_chances = chances(self.tags, texts, self.word_features.transform(words_in(texts)))
+        all_chances = chances(self.tags, texts, self.vectorizer.transform(words_in(texts)))
         return [
             {
                 "intent": str(intent),

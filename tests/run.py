@@ -67,8 +67,8 @@ def side_by_side() -> list[Stage]:
             ONE_THREAD,
         ),
         Stage("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=5"], ONE_THREAD),
-        Stage("other worked solutions, outputs compared", [*strict, *solutions], cpu),
         unit(),
+        Stage("other worked solutions, outputs compared", [*strict, *solutions], cpu),
         Stage(
             "student editions, no error allowed",
             ["--nbval-lax", *NBVAL, *students, "--durations=3"],
