@@ -169,8 +169,9 @@ def fit(train: list[dict], validation: list[dict], strengths=(1, 10, 100)) -> Ru
     """Learn from `train`; penalties (scikit-learn's C) and threshold are those best on `validation`."""
     from sklearn.feature_extraction import DictVectorizer
 
-    features, held_out = text_features(), [row["text"] for row in validation]
-    known, unseen = features.fit_transform([row["text"] for row in train]), features.transform(held_out)
+    texts, held_out = [row["text"] for row in train], [row["text"] for row in validation]
+    features = text_features()
+    known, unseen = features.fit_transform(texts), features.transform(held_out)
     chosen, settings = {}, {}
     for field in ("intent", "urgency"):
         answers, wanted = [row[field] for row in train], [row[field] for row in validation]
@@ -179,7 +180,7 @@ def fit(train: list[dict], validation: list[dict], strengths=(1, 10, 100)) -> Ru
         settings[field] = max(shares, key=shares.get)
         chosen[field] = models[settings[field]]
     vectorizer = DictVectorizer()
-    words, is_inside = vectorizer.fit_transform(words_in([row["text"] for row in train])), inside(train)
+    words, is_inside = vectorizer.fit_transform(words_in(texts)), inside(train)
     unseen_words = vectorizer.transform(words_in(held_out))
     best = -1.0
     for strength in strengths:

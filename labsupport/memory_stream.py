@@ -101,6 +101,14 @@ def deepen(stream: Stream, depth: int) -> Stream:
     return _Deepener(stream, extra).run()
 
 
+def by_place(stream: Stream) -> dict[tuple[str, int | None], list[int]]:
+    """(span, layer) -> the blocks made there, in order: steps and layers that are alike make the same."""
+    made = defaultdict(list)
+    for number, block in stream.blocks.items():
+        made[block.span, block.layer].append(number)
+    return made
+
+
 def one_more_step(stream: Stream) -> Stream:
     """The stream with one more step, the same as the last.
 
@@ -110,9 +118,7 @@ def one_more_step(stream: Stream) -> Stream:
     phases = ["load", *(event.phase for event in stream.events)]
     starts = [i for i, (old, new) in enumerate(pairwise(phases)) if old != new == "forward"]
     step = len(starts)
-    made = defaultdict(list)
-    for number, block in stream.blocks.items():
-        made[block.span, block.layer].append(number)
+    made = by_place(stream)
     longer = Stream(stream.depth, dict(stream.blocks), list(stream.events))
     numbers: dict[int, int] = {}  # block of the last step, or left over before it: block of the new one
     for (span, layer), earlier in made.items():
@@ -137,12 +143,8 @@ class _Deepener:
         self.old, self.extra = stream, extra
         self.new = Stream(stream.depth + extra)
         self.numbers: dict[tuple[int, int | None], int] = {}  # (old block, new layer): new block
-        self.made = defaultdict(list)  # (span, layer): the blocks made there, in order
-        self.rank = {}
-        for number, block in stream.blocks.items():
-            place = self.made[block.span, block.layer]
-            self.rank[number] = len(place)
-            place.append(number)
+        self.made = by_place(stream)
+        self.rank = {old: rank for place in self.made.values() for rank, old in enumerate(place)}
 
     def run(self) -> Stream:
         runs = [(layer, list(events)) for layer, events in groupby(self.old.events, key=lambda e: e.layer)]
