@@ -28,9 +28,9 @@ FOUR_BIT = ("qlora", "qdora")
 DTYPES = ("bf16", "fp16", "fp32")
 ATTENTIONS = ("sdpa", "eager")
 OPTIMIZERS = ("adamw", "adamw_8bit")
-DEPTH = 4  # layers that are really traced; the others are copies of an inner one
+DEPTH = 3  # layers that are really traced; the others are copies of the inner one
 ALIKE, SHORT_THEN_LONG = (1.0, 1.0), (0.5, 1.0)  # the steps recorded, as shares of the length
-LIKELY = {"sdpa": 1.05, "eager": 1.15}  # _likely was at most 1.01 and 1.11 times 190 random traces
+LIKELY = {"sdpa": 1.02, "eager": 1.15}  # _likely was at most 1.005 and 1.11 times 190 random traces
 CONTEXT_GIB = 0.5  # CUDA's context and kernels, which no tracer sees: a few hundred MiB
 CATEGORIES = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "temporaries")
 NO_4_BIT = "weights in 4 bits cannot be trained themselves, so there is no 4-bit full fine-tuning."
@@ -89,6 +89,7 @@ class Plan:
     gpu: str | None
 
 
+@memory_stream.no_sweeps()
 def plan(
     model: str | dict,
     method: str = "lora",
@@ -135,7 +136,8 @@ def plan(
     card = None if gpu is None else gpus.find(gpu)
     upstream.quiet_messages()
     built: dict = {}
-    allocated, reserved, trainable = trace(setup, _workspace(card), built)
+    stream, trainable = trace(setup, built)
+    allocated, reserved = memory_stream.peak(stream), peak_reserved(setup, stream, card)
     margin = None if card is None else _margin(card, reserved)
     suggestions = ()
     if card is not None and margin < 0 and suggest:
@@ -175,11 +177,8 @@ def _margin(card: gpus.Card, reserved: int) -> float:
     return room(card) - reserved / GIB
 
 
-@memory_stream.no_sweeps()
-def trace(
-    setup: Setup, workspace: int = memory_allocator.CUBLAS, built: dict | None = None
-) -> tuple[memory_stream.Peak, int, int]:
-    """(peak allocated with its phase and parts, peak reserved in bytes, trainable parameters).
+def trace(setup: Setup, built: dict | None = None) -> tuple[memory_stream.Stream, int]:
+    """(the stream of steps in all layers, trainable parameters).
 
     built: models of earlier traces of this config, used again and added to.
 
@@ -190,15 +189,19 @@ def trace(
     """
     from labsupport import memory_trace
 
-    history, emptied_before = (SHORT_THEN_LONG, 2) if setup.padded else (ALIKE, None)
     depth = setup.config["num_hidden_layers"]
     shallow = min(depth, DEPTH)
+    history = SHORT_THEN_LONG if setup.padded else ALIKE
     stream, (inside, outside) = memory_trace.record(setup, shallow, history=history, built=built)
     if setup.padded:
         stream = memory_stream.one_more_step(stream)
-    stream = memory_stream.deepen(stream, depth)
-    reserved = memory_allocator.peak_reserved(stream, workspace, not setup.four_bit, emptied_before)
-    return memory_stream.peak(stream), reserved, inside * depth // shallow + outside
+    return memory_stream.deepen(stream, depth), inside * depth // shallow + outside
+
+
+def peak_reserved(setup: Setup, stream: memory_stream.Stream, card: gpus.Card | None = None) -> int:
+    """Bytes that the allocator would have reserved at most after the stream that `trace` gave."""
+    emptied_before = 2 if setup.padded else None  # the step before which the cache is emptied
+    return memory_allocator.peak_reserved(stream, _workspace(card), not setup.four_bit, emptied_before)
 
 
 def check(setup: Setup) -> None:
@@ -237,7 +240,7 @@ def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
         "A prediction, not a measurement: the step is traced on the meta device.",
         "Plain training loop: zero_grad, outputs = model(**batch), backward, clip_grad_norm_, step; no "
         "autocast; once the optimizer's states exist.",
-        f"Up to {DEPTH} layers are traced, the others are copies of an inner one.",
+        f"Up to {DEPTH} layers are traced, the others are copies of the inner one.",
         "Reserved: a simulation of the caching allocator's default settings. Padded rows: a short batch, the "
         "cache emptied, then full ones, as PEFT's benchmark has it; a loop with another order of lengths "
         "that never empties the cache may reserve some percent more.",
@@ -308,7 +311,7 @@ def _suggestions(setup: Setup, card: gpus.Card, reserved: int, built: dict, want
         by_hand = memory_closed_form.estimate(changed) / memory_closed_form.TOO_HIGH
         if max(by_hand, _likely(changed, traced) / LIKELY[setup.attention]) > room(card) * GIB:
             continue
-        _, reserved, _ = trace(changed, _workspace(card), built)
+        reserved = peak_reserved(changed, trace(changed, built)[0], card)
         traced.append((changed, reserved))
         if (margin := _margin(card, reserved)) >= 0:
             words += f" ({UNVERIFIED})" if changed.four_bit else ""

@@ -37,8 +37,8 @@ class CachingAllocator:
     def __init__(self):
         self.reserved = self.peak = 0
         self._next_address = 0
-        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}  # sorted (size, address)
-        self._at: dict[int, _Piece] = {}
+        # By whether they are small: (size, address, piece), sorted.
+        self._free: dict[bool, list[tuple[int, int, _Piece]]] = {True: [], False: []}
 
     def take(self, size: int) -> _Piece:
         """A piece of at least `size` bytes: the smallest free one that holds it, else a new segment."""
@@ -46,62 +46,48 @@ class CachingAllocator:
         small = size <= SMALL
         free = self._free[small]
         index = bisect.bisect_left(free, (size, -1))
-        piece = self._at[free.pop(index)[1]] if index < len(free) else self._segment(size, small)
+        piece = free.pop(index)[2] if index < len(free) else self._segment(size, small)
         piece.free = False
-        rest = piece.size - size
-        if rest >= UNIT if small else rest > SMALL:
-            self._split(piece, size)
+        left = piece.size - size
+        if left >= UNIT if small else left > SMALL:
+            after = piece.after
+            rest = _Piece(piece.address + size, left, small, True, piece, after)
+            if after is not None:
+                after.before = rest
+            piece.size, piece.after = size, rest
+            bisect.insort(free, (left, rest.address, rest))
         return piece
 
     def give(self, piece: _Piece) -> None:
         """Take a piece back and join it with free neighbours. Nothing is returned to the card."""
         piece.free = True
+        free = self._free[piece.small]
         for other in (piece.before, piece.after):
             if other is not None and other.free:
-                self._forget(other)
+                del free[bisect.bisect_left(free, (other.size, other.address))]
                 first, second = (other, piece) if other is piece.before else (piece, other)
                 first.size += second.size
                 first.after = second.after
                 if second.after is not None:
                     second.after.before = first
-                del self._at[second.address]
                 piece = first
-        bisect.insort(self._free[piece.small], (piece.size, piece.address))
+        bisect.insort(free, (piece.size, piece.address, piece))
 
     def empty_cache(self) -> None:
         """Hand every segment that is wholly free back to the card, as torch.cuda.empty_cache() does."""
         for small, free in self._free.items():
-            kept = []
-            for size, address in free:
-                piece = self._at[address]
-                if piece.before is None and piece.after is None:
-                    self.reserved -= size
-                    del self._at[address]
-                else:
-                    kept.append((size, address))
+            kept = [found for found in free if found[2].before or found[2].after]
+            self.reserved -= sum(found[0] for found in free) - sum(found[0] for found in kept)
             self._free[small] = kept
-
-    def _forget(self, piece: _Piece) -> None:
-        free = self._free[piece.small]
-        del free[bisect.bisect_left(free, (piece.size, piece.address))]
 
     def _segment(self, size: int, small: bool) -> _Piece:
         """Ask the card: 2 MiB for small blocks, 20 MiB for those under 10 MiB, else whole 2 MiB."""
         total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else rounded(size, 2 * MIB)
         piece = _Piece(self._next_address, total, small)
         self._next_address += total
-        self._at[piece.address] = piece
         self.reserved += total
         self.peak = max(self.peak, self.reserved)
         return piece
-
-    def _split(self, piece: _Piece, size: int) -> None:
-        rest = _Piece(piece.address + size, piece.size - size, piece.small, True, piece, piece.after)
-        if piece.after is not None:
-            piece.after.before = rest
-        piece.size, piece.after = size, rest
-        self._at[rest.address] = rest
-        bisect.insort(self._free[rest.small], (rest.size, rest.address))
 
 
 def peak_reserved(

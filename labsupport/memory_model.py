@@ -71,7 +71,8 @@ def with_adapters(model, setup):
         use_dora=setup.method.endswith("dora"),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, lora)
+    with torch.device(model.device):  # else adapters are made, and filled, on the CPU first
+        return get_peft_model(model, lora)
 
 
 def trainable(model) -> list[torch.nn.Parameter]:

@@ -1,7 +1,7 @@
 """A training step as a stream of allocations, and what follows from it: the peak, its phase, its parts.
 
-Pure Python, no torch. `memory_trace` records a stream of a shallow model; `deepen` repeats one of its
-middle layers, so that a stream of any depth follows without building the deep model.
+Pure Python, no torch. `memory_trace` records a stream of a shallow model; `deepen` repeats a middle
+layer, so that a stream of any depth follows without building the deep model.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import contextlib
 import gc
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, repeat
 from typing import NamedTuple
 
 from labsupport.files import LabError
 
 
 class Block(NamedTuple):
-    """One tensor's memory. `layer` is where it was made (None: outside the layers), `span` when."""
+    """One tensor's memory. `layer` is where it was made (None: outside the layers), `span` when. Copies that
+    `deepen` makes keep the layer of what they are copies of."""
 
     bytes: int
     layer: int | None
@@ -25,22 +26,17 @@ class Block(NamedTuple):
     category: str
 
 
-class Event(NamedTuple):
-    """A block appears or goes, during `phase` of the step, while `layer` is being worked on."""
-
-    block: int
-    appears: bool
-    layer: int | None
-    phase: str
-
-
 @dataclass
 class Stream:
-    """Blocks by number, and the order in which they come and go."""
+    """Blocks by number, and the order in which they come and go.
+
+    An event is (block's number, True if it appears and False if it goes, the layer that is being worked on,
+    the phase of the step): a plain tuple, for there are over a hundred thousand.
+    """
 
     depth: int
     blocks: dict[int, Block] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    events: list[tuple[int, bool, int | None, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -90,13 +86,13 @@ def deepen(stream: Stream, depth: int) -> Stream:
     """The stream that the same model with `depth` layers would have left.
 
     Layer 1 stands for all that are added: its events are repeated, each copy with blocks of its own.
-    Needs a stream of at least 4 layers, whose layers 1 and 2 are then both inner ones. LabError if the
-    layers are not alike, so that no layer can stand for another.
+    Needs a stream of at least 3 layers: the first, an inner one and the last. LabError if the layers are not
+    alike, so that no layer can stand for another.
     """
     extra = depth - stream.depth
     if extra == 0:
         return stream
-    if stream.depth < 4 or extra < 0:
+    if stream.depth < 3 or extra < 0:
         raise LabError(f"A stream of {stream.depth} layers cannot be deepened to {depth}: trace it whole.")
     return _Deepener(stream, extra).run()
 
@@ -115,7 +111,7 @@ def one_more_step(stream: Stream) -> Stream:
     Needs two steps or more, of which the last two differ in sizes only. What was left over from the step
     before last goes in the last one; in the new step its twin goes. LabError if there is no twin.
     """
-    phases = ["load", *(event.phase for event in stream.events)]
+    phases = ["load", *(phase for *_, phase in stream.events)]
     starts = [i for i, (old, new) in enumerate(pairwise(phases)) if old != new == "forward"]
     step = len(starts)
     made = by_place(stream)
@@ -125,36 +121,36 @@ def one_more_step(stream: Stream) -> Stream:
         before, _, phase = span.partition(" ")
         if before == str(step - 1):
             numbers.update(zip(earlier, made.get((f"{step} {phase}", layer), ()), strict=False))
-    for event in stream.events[starts[-1] :]:
-        if event.appears:
-            block = stream.blocks[event.block]
-            numbers[event.block] = len(longer.blocks)
-            longer.blocks[len(longer.blocks)] = block._replace(span=f"{step + 1} {event.phase}")
-        elif event.block not in numbers:
+    for number, appears, layer, phase in stream.events[starts[-1] :]:
+        if appears:
+            numbers[number] = len(longer.blocks)
+            longer.blocks[len(longer.blocks)] = stream.blocks[number]._replace(span=f"{step + 1} {phase}")
+        elif number not in numbers:
             raise LabError("The steps are not alike: record each of them.")
-        longer.events.append(event._replace(block=numbers[event.block]))
+        longer.events.append((numbers[number], appears, layer, phase))
     return longer
 
 
 class _Deepener:
-    """Copies events layer by layer. Tens of thousands of them: plain loops over precomputed numbers."""
+    """Copies events layer by layer. Three copies of a run of events are worked out one by one; the others
+    between first and last differ in the numbers of their blocks only, and by as much each time."""
 
     def __init__(self, stream: Stream, extra: int):
         self.old, self.extra = stream, extra
-        self.new = Stream(stream.depth + extra)
-        self.numbers: dict[tuple[int, int | None], int] = {}  # (old block, new layer): new block
+        self.count = len(stream.blocks)
         self.made = by_place(stream)
         self.rank = {old: rank for place in self.made.values() for rank, old in enumerate(place)}
 
     def run(self) -> Stream:
-        runs = [(layer, list(events)) for layer, events in groupby(self.old.events, key=lambda e: e.layer)]
+        new = Stream(self.old.depth + self.extra)
+        for old, block in self.old.blocks.items():
+            for layer in self._targets(block.layer, falling=False):
+                new.blocks[self._number(old, layer)] = block
         before = None
-        for layer, events in runs:
-            targets = self._targets(layer, falling=before is not None and before > 1)
-            for target in targets:
-                self._copy(events, target, last=target == targets[-1])
+        for layer, run in groupby(self.old.events, key=lambda event: event[2]):
+            self._copy(list(run), self._targets(layer, falling=before is not None and before > 1), new.events)
             before = layer if layer is not None else before
-        return self.new
+        return new
 
     def _targets(self, layer: int | None, falling: bool) -> list[int | None]:
         """The new layers that a run of events about an old layer stands for, in order of time."""
@@ -165,32 +161,41 @@ class _Deepener:
         copies = list(range(1, self.extra + 2))
         return copies[::-1] if falling else copies
 
-    def _copy(self, events: list[Event], target: int | None, last: bool) -> None:
-        """Copy a run of events to a new layer; what was made outside the layers goes with the last copy."""
-        old_blocks, numbers = self.old.blocks, self.numbers
-        blocks, append = self.new.blocks, self.new.events.append
-        for old, appears, layer, phase in events:
-            size, home, span, category = block = old_blocks[old]
-            if appears:
-                home = None if home is None else target
-                number = numbers[old, home] = len(blocks)
-                blocks[number] = Block(size, home, span, category)
-            elif home is None:
-                if not last:
-                    continue
-                number = numbers[old, None]
-            else:
-                home += target - layer
-                number = numbers.get((old, home))
-                if number is None:
-                    number = self._twin(old, block, home)
-            append(Event(number, appears, target, phase))
+    def _number(self, old: int, layer: int | None) -> int:
+        """The number of a block's copy in the new layer `layer`: each copy of layer 1 has its own numbers."""
+        return old if layer is None or not 1 <= layer <= self.extra + 1 else old + (layer - 1) * self.count
 
-    def _twin(self, old: int, block: Block, home: int) -> int:
-        """The new number of a block that goes in another layer's events: made in the new layer `home`."""
+    def _copy(self, events: list, targets: list[int | None], copies: list) -> None:
+        """Add a run's copies; what was made outside the layers goes with the last one."""
+        end = len(targets) - 1
+        for index, target in enumerate(targets):
+            if index in (0, 1, end):
+                told, shift = self._told(events, target, index == end), 0
+                numbers, appear, _, phases = zip(*told, strict=True) if told else ((),) * 4
+            else:
+                shift = (target - targets[1]) * self.count
+            copies += zip([number + shift for number in numbers], appear, repeat(target), phases)
+
+    def _told(self, events: list, target: int | None, last: bool) -> list:
+        """A run's events as they are in the new layer `target`."""
+        told = []
+        for old, appears, layer, phase in events:
+            home = self.old.blocks[old].layer
+            if home is not None:
+                if abs(home - layer) > 1:
+                    raise LabError("The layers of this model reach past their neighbours: trace it whole.")
+                told.append((self._twin(old, home, home + target - layer), appears, target, phase))
+            elif appears or last:
+                told.append((old, appears, target, phase))
+        return told
+
+    def _twin(self, old: int, was: int, home: int) -> int:
+        """The number of what is in the new layer `home` as a block is in the old layer `was`."""
         model = home if home <= 1 else max(1, home - self.extra)  # the old layer that `home` is a copy of
-        place = self.made[block.span, model]
-        rank = self.rank[old]
-        if rank >= len(place) or self.old.blocks[place[rank]].bytes != block.bytes:
-            raise LabError("The layers of this model are not alike: trace it whole.")
-        return self.numbers[place[rank], home]
+        if model != was:
+            size, _, span, _ = self.old.blocks[old]
+            place, rank = self.made[span, model], self.rank[old]
+            if rank >= len(place) or self.old.blocks[place[rank]].bytes != size:
+                raise LabError("The layers of this model are not alike: trace it whole.")
+            old = place[rank]
+        return self._number(old, home)

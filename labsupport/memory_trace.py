@@ -16,7 +16,7 @@ from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from labsupport import memory_model
-from labsupport.memory_stream import Block, Event, Stream, no_sweeps
+from labsupport.memory_stream import Block, Stream, no_sweeps
 
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
 _RESULTS: dict = {}
@@ -156,7 +156,7 @@ class Recorder(TorchDispatchMode):
         number = len(self.stream.blocks)
         span = f"{self.step} {self.phase}"
         self.stream.blocks[number] = Block(storage.nbytes(), layer, span, category)
-        self.stream.events.append(Event(number, True, layer, self.phase))
+        self.stream.events.append((number, True, layer, self.phase))
         self._numbers[storage._cdata] = number
         weakref.finalize(storage, self._gone, storage._cdata, number).atexit = False
 
@@ -166,7 +166,7 @@ class Recorder(TorchDispatchMode):
             return
         block = self.stream.blocks[number]
         layer = self.layer if self.layer is not None else block.layer
-        self.stream.events.append(Event(number, False, layer, self.phase))
+        self.stream.events.append((number, False, layer, self.phase))
         kept_for_backward = number in self._forward and not torch.is_grad_enabled()
         if kept_for_backward and block.category == "temporaries":
             self.name(number, "activations")
@@ -299,6 +299,7 @@ def patched():
     """Private parts of the libraries that cannot run without data, replaced while a step is recorded."""
     import bitsandbytes.functional
     import bitsandbytes.nn
+    import peft.utils.transformers_weight_conversion as conversion
     import transformers.masking_utils as masks
 
     places = [
@@ -310,6 +311,9 @@ def patched():
         (torch.nn.functional, "scaled_dot_product_attention", _attention),
         # DoRA copies the layer to read its weights; the copy of a 4-bit weight fails without data.
         (bitsandbytes.nn.Params4bit, "__deepcopy__", lambda weight, memo: weight),
+        # Rules for adapters and checkpoints of older releases: there are none, and to read them takes long.
+        (conversion, "get_model_conversion_mapping", lambda model: []),
+        (conversion, "convert_peft_config_for_transformers", lambda config, model, conversions: None),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     places = [(owner, name, _for_meta(new, getattr(owner, name))) for owner, name, new in places]
@@ -328,10 +332,11 @@ def patched():
 
 
 def _for_meta(stand_in, real):
-    """The stand-in for tensors on the meta device only: a training may run in another thread meanwhile."""
+    """The stand-in for what is on the meta device only: a training may run in another thread meanwhile."""
 
     def either(first, *args, **options):
-        chosen = stand_in if first.device.type == "meta" else real
+        of = options.get("model", first)
+        chosen = stand_in if of.device.type == "meta" else real
         return chosen(first, *args, **options)
 
     return either

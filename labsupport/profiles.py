@@ -52,8 +52,8 @@ class Profile:
 
     @property
     def bf16(self) -> bool:
-        """Mixed precision in bfloat16: on a GPU that has it. On a CPU the weights set the format."""
-        return self.device == "cuda" and self.dtype == "bfloat16"
+        """Mixed precision in bfloat16: adapters in float32, their products in the format of the weights."""
+        return self.dtype == "bfloat16"
 
     @property
     def fp16(self) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, set_seed
 
@@ -247,13 +248,17 @@ def train(trainer, folder: Path, name: str, key: str) -> Run:
     if not any(type(c) is Checkpoints for c in trainer.callback_handler.callbacks):
         trainer.add_callback(Checkpoints)
     try:
-        result = trainer.train(resume_from_checkpoint=str(start) if start else None)
+        # PEFT would turn each adapter's input to float32, and mixed precision that back: copies for nothing.
+        with disable_input_dtype_casting(trainer.model, active=args.bf16 or args.fp16):
+            result = trainer.train(resume_from_checkpoint=str(start) if start else None)
     except Exception as error:
         if isinstance(error, LabError) or not disk_trouble(error):
             raise
         raise LabError(
             f"Training stopped because {short(folder)} cannot be written ({first_line(error)}). {TO_GO_ON}"
         ) from error
+    # Mixed precision has wrapped the model's forward: a run that is loaded has it plain.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     seconds = result.metrics["train_runtime"]
     save(trainer, folder, key, seconds)
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -269,7 +269,7 @@ guess = None  # your guess, in GiB
 
 # %% [markdown]
 # To see it we *trace* a whole step: model, PEFT and optimizer run on the meta device, and each tensor is
-# noted when it comes and when it goes. Four blocks are traced; the others repeat an inner one.
+# noted when it comes and when it goes. Three blocks are traced; the others repeat the inner one.
 
 
 # %% tags=["core"]
@@ -285,12 +285,12 @@ def traced(method: str = "lora", checkpointing: bool = True, length: int = 2048)
 def worst_moment(stream, category: str) -> list[int]:
     """Bytes of each block of a category at the moment when they are most."""
     alive, worst = {}, []
-    for event in stream.events:
-        block = stream.blocks[event.block]
-        if block.category == category and event.appears:
-            alive[event.block] = block.bytes
+    for number, appears, _, _ in stream.events:
+        block = stream.blocks[number]
+        if block.category == category and appears:
+            alive[number] = block.bytes
         elif block.category == category:
-            del alive[event.block]
+            del alive[number]
         if sum(alive.values()) > sum(worst):
             worst = list(alive.values())
     return worst
@@ -325,12 +325,12 @@ for name, size in logits_of.items():
 def replay(stream) -> tuple[list[str], list[Counter]]:
     """After each event of the second step: its phase, and the bytes alive by category."""
     phases, moments, live, second = [], [], Counter(), False
-    for event in stream.events:
-        block = stream.blocks[event.block]
-        live[block.category] += block.bytes if event.appears else -block.bytes
+    for number, appears, _, phase in stream.events:
+        block = stream.blocks[number]
+        live[block.category] += block.bytes if appears else -block.bytes
         second = second or block.span.startswith("2 ")
         if second:
-            phases.append(event.phase)
+            phases.append(phase)
             moments.append(live.copy())
     return phases, moments
 

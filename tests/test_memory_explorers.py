@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from labsupport import cost, counting, gpus, memory, memory_closed_form, model_configs
+from labsupport import cost, counting, gpus, memory, memory_closed_form, memory_stream, model_configs
 from labsupport.explorers import cost_estimator, shell, vram_planner
 from labsupport.files import LabError
 
@@ -114,7 +114,8 @@ WORST = [
 def test_the_closed_form_is_as_far_off_as_the_planner_says(model, options):
     setup = setup_of(model, **options)
     closed = memory_closed_form.estimate(setup)
-    peak, reserved, _ = memory.trace(setup)
+    stream, _ = memory.trace(setup)
+    peak, reserved = memory_stream.peak(stream), memory.peak_reserved(setup, stream)
     low, high, most = vram_planner.accuracy(setup)
     assert low <= closed / peak.bytes <= high
     assert reserved / closed <= most
@@ -139,7 +140,7 @@ def test_long_rows_are_never_said_to_fit_without_a_trace():
     setup = setup_of("smollm2-135m", "rslora", 256, "q+v", 16, 8192, dtype="fp32", checkpointing=False)
     # The reason: below what is granted to shorter rows.
     low = vram_planner.accuracy(setup_of("smollm2-135m", "rslora"))[0]
-    assert memory_closed_form.estimate(setup) / memory.trace(setup)[0].bytes < low
+    assert memory_closed_form.estimate(setup) / memory_stream.peak(memory.trace(setup)[0]).bytes < low
 
 
 def test_a_pressed_button_traces_and_a_moved_control_does_not(traces):

@@ -173,7 +173,7 @@ def test_trl_accepts_the_processors_arguments(monkeypatch, tmp_path, recipe_argu
     monkeypatch.setenv("LAB_DTYPE", dtype)
     made = SFTConfig(**{**recipe_arguments(), "output_dir": str(tmp_path)})
     assert made.device.type == "cpu"
-    assert not made.bf16 and not made.fp16
+    assert (made.bf16, made.fp16) == (dtype == "bfloat16", False)
     assert made.max_length == profiles.get(name).max_length
 
 

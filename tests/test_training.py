@@ -228,6 +228,37 @@ def test_a_used_trainer_with_other_settings_is_refused(whole, runs, tokenizer):
         training.recorded(trainer, NAME)
 
 
+def mixed(tokenizer):
+    """Adapters in float32 on a bfloat16 base, trained in mixed precision."""
+    trainer = tiny_trainer(tokenizer, steps=4, lora={"lora_dropout": 0.0}, bf16=True, save_strategy="no")
+    for parameter in trainer.model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()
+    return trainer
+
+
+def test_mixed_precision_trains_the_same_weights_without_pefts_casts(runs, tokenizer):
+    usual, ours = mixed(tokenizer), mixed(tokenizer)
+    inputs = {usual: set(), ours: set()}
+    for trainer, seen in inputs.items():
+        adapters = [m for name, m in trainer.model.named_modules() if name.endswith("lora_A.default")]
+        for module in adapters:
+            module.register_forward_pre_hook(lambda module, args, seen=seen: seen.add(args[0].dtype))
+    usual.train()
+    training.recorded(ours, NAME)
+    assert list(inputs.values()) == [{torch.float32}, {torch.bfloat16}]
+    assert training.weights_hash(ours.model) == training.weights_hash(usual.model)
+
+
+def test_after_mixed_precision_a_trained_model_computes_as_a_loaded_one(runs, tokenizer):
+    trained, loaded = mixed(tokenizer), mixed(tokenizer)
+    assert [training.recorded(each, NAME).outcome for each in (trained, loaded)] == ["trained", "loaded"]
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        logits, again = (each.model.eval()(input_ids=ids).logits for each in (trained, loaded))
+    assert torch.equal(logits, again) and logits.dtype == again.dtype == torch.bfloat16
+
+
 def test_full_training_without_an_adapter_is_loaded_too(runs, tokenizer):
     trainer, run = train(tokenizer, lora=False, steps=4)
     again = tiny_trainer(tokenizer, lora=False, steps=4)
