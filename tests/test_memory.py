@@ -402,6 +402,27 @@ def test_a_4_bit_weight_on_meta_still_cannot_be_deep_copied():
         copy.deepcopy(layer.weight)
 
 
+def test_peft_still_reads_rules_for_older_adapters_and_a_trace_does_without(monkeypatch):
+    import peft.utils.transformers_weight_conversion as conversion
+
+    from labsupport import memory_model, memory_trace
+
+    read = mock.Mock(wraps=conversion.get_model_conversion_mapping)
+    monkeypatch.setattr(conversion, "get_model_conversion_mapping", read)
+    usual = parameters(memory_model.build(small(method="dora"), 2))
+    assert read.called and usual["device"] == {"meta"}
+    read.reset_mock()
+    with memory_trace.patched():
+        assert parameters(memory_model.build(small(method="dora"), 2)) == usual
+    assert not read.called
+
+
+def parameters(model) -> dict:
+    named = dict(model.named_parameters())
+    told = {name: (tuple(p.shape), p.dtype, p.requires_grad) for name, p in named.items()}
+    return told | {"device": {p.device.type for p in named.values()}}
+
+
 def test_the_4_bit_product_still_hides_its_weight_and_the_recorder_shows_it():
     import torch
     from bitsandbytes.nn import Linear4bit
