@@ -27,6 +27,7 @@ def trainer(seed: int = 0):
         max_steps=profile.max_steps,
         lr_scheduler_type="cosine",
         warmup_steps=0.1,
+        adam_beta1=0.6,
         adam_beta2=0.95,
         per_device_train_batch_size=profile.batch_size,
         gradient_accumulation_steps=profile.accumulation,
