@@ -552,13 +552,13 @@ beaten = [
     for s in baselines.SETS
 ]
 expect("LoRA beats the best prompt on both sets", all(beaten))
-on_production = tuned_rows["test_production"], others["rules"]["test_production"], "test_production"
-expect("LoRA beats the rules on production", baselines.paired(*on_production)[1] > 0)
+ahead = [baselines.paired(tuned_rows[s], others["rules"][s], s)[1] > 0 for s in baselines.SETS]
+expect("LoRA beats the rules on both sets", all(ahead))
 
 # %% [markdown]
 # A model of this size prompts badly, so beating its prompts is easy. The rules are the rival to take
-# seriously: they cost seconds on a processor. On messages like the training data these rows cannot tell the
-# two apart; on production LoRA is ahead. Make this comparison before you rent anything.
+# seriously: they cost seconds on a processor and get more than half as many messages right. LoRA is ahead of
+# them on both sets. Make this comparison before you rent anything.
 #
 # ## What still fails
 #
