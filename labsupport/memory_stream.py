@@ -171,22 +171,22 @@ class _Deepener:
         for index, target in enumerate(targets):
             if index in (0, 1, end):
                 told, shift = self._told(events, target, index == end), 0
-                numbers, appear, _, phases = zip(*told, strict=True) if told else ((),) * 4
+                numbers, appear, phases = zip(*told, strict=True) if told else ((),) * 3
             else:
                 shift = (target - targets[1]) * self.count
             copies += zip([number + shift for number in numbers], appear, repeat(target), phases)
 
     def _told(self, events: list, target: int | None, last: bool) -> list:
-        """A run's events as they are in the new layer `target`."""
+        """A run's events as they are in the new layer `target`: (number, whether it appears, phase) each."""
         told = []
         for old, appears, layer, phase in events:
             home = self.old.blocks[old].layer
             if home is not None:
                 if abs(home - layer) > 1:
                     raise LabError("The layers of this model reach past their neighbours: trace it whole.")
-                told.append((self._twin(old, home, home + target - layer), appears, target, phase))
+                told.append((self._twin(old, home, home + target - layer), appears, phase))
             elif appears or last:
-                told.append((old, appears, target, phase))
+                told.append((old, appears, phase))
         return told
 
     def _twin(self, old: int, was: int, home: int) -> int:
