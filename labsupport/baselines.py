@@ -19,7 +19,7 @@ from labsupport.files import LabError
 ABOUT = {
     "majority": "the commonest value of each field",
     "rules": "pattern, TF-IDF + logistic regression, word tagger",
-    "rules_few": "the same from only the rows that LoRA gets",
+    "rules_few": "the same from one row of each family",
     "zero_shot": "prompt only",
     "few_shot": "prompt with fixed examples",
     "retrieved": "prompt with the most similar training rows",

@@ -21,8 +21,8 @@ from labsupport.files import ROOT, STATE, LabError, write_atomically
 REFERENCE = 208
 MINUTES = {
     "notebook 00": 2.1,
-    "notebook 01, the fine-tune": 6.3,
-    "notebook 01, all cells": 8.4,
+    "notebook 01, the fine-tune": 4.8,
+    "notebook 01, all cells": 6.8,
     "notebook 02": 0.7,
     "notebook 03": 0.9,
     "notebook 04": 0.7,

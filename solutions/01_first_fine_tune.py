@@ -425,12 +425,14 @@ predictions.compare(guess, 100 * sum(production) / len(production), unit="%")
 # What does the model write? Generation is slow, so for fewer rows:
 
 # %% tags=["core", "nbval-ignore-output"]
-replies = {}
-for name, rows in sets.items():
-    some = rows[: profile.generate_rows]
-    with tuned.disable_adapter():
-        replies[name, "base"] = evaluation.recorded(tuned, tokenizer, some, "generate", evaluation.generate)
-    replies[name, "LoRA"] = evaluation.recorded(tuned, tokenizer, some, "generate", evaluation.generate)
+some = {name: rows[: profile.generate_rows] for name, rows in sets.items()}
+both = [row for rows in some.values() for row in rows]  # at once: twelve replies take little longer than six
+with tuned.disable_adapter():
+    texts = {"base": evaluation.recorded(tuned, tokenizer, both, "generate", evaluation.generate)}
+texts["LoRA"] = evaluation.recorded(tuned, tokenizer, both, "generate", evaluation.generate)
+replies, size = {}, len(some["lookalike"])
+for which, both_sets in texts.items():
+    replies["lookalike", which], replies["production", which] = both_sets[:size], both_sets[size:]
 
 # %% tags=["core", "nbval-ignore-output"]
 for (name, which), written in replies.items():
@@ -552,13 +554,19 @@ beaten = [
     for s in baselines.SETS
 ]
 expect("LoRA beats the best prompt on both sets", all(beaten))
-ahead = [baselines.paired(tuned_rows[s], others["rules"][s], s)[1] > 0 for s in baselines.SETS]
-expect("LoRA beats the rules on both sets", all(ahead))
+ahead = {
+    (rival, s): baselines.paired(tuned_rows[s], others[rival][s], s)[1] > 0
+    for rival in ("rules", "rules_few")
+    for s in baselines.SETS
+}
+expect("LoRA beats the rules on production", ahead["rules", "test_production"])
+expect("LoRA beats rules from 512 rows on both sets", all(ahead["rules_few", s] for s in baselines.SETS))
 
 # %% [markdown]
 # A model of this size prompts badly, so beating its prompts is easy. The rules are the rival to take
-# seriously: they cost seconds on a processor and get more than half as many messages right. LoRA is ahead of
-# them on both sets. Make this comparison before you rent anything.
+# seriously: they cost seconds on a processor, and learned from 1,200 rows where LoRA had 448. On messages
+# like the training data these rows cannot tell the two apart; on production LoRA is ahead. Rules from 512
+# rows (`rules_few`) are behind on both sets. Make this comparison before you rent anything.
 #
 # ## What still fails
 #

@@ -66,7 +66,7 @@ def side_by_side() -> list[Stage]:
             ["tests", "-q", "-m", "not browser and (slow or network)", "--durations=5"],
             ONE_THREAD,
         ),
-        Stage("JupyterLab in a browser", ["tests", "-q", "-m", "browser", "--durations=5"], ONE_THREAD),
+        Stage("JupyterLab in a browser", ["tests/test_browser.py", "-q", "--durations=5"], ONE_THREAD),
         unit(),
         Stage("other worked solutions, outputs compared", [*strict, *solutions], cpu),
         Stage(
