@@ -28,7 +28,7 @@ MINUTES = {
     "notebook 04": 0.7,
     "notebook 05": 1.2,
     "lab.py test --fast": 3.6,
-    "lab.py test": 19.8,
+    "lab.py test": 20.8,
 }
 NEEDED_GIB = 2
 
