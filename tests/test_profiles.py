@@ -75,6 +75,24 @@ def test_what_set_up_measured_counts_and_settings_win_over_it(monkeypatch, tmp_p
     assert profiles.current().dtype == "float32"
 
 
+@pytest.mark.parametrize("bfloat16, timed", [(20.0, ["float32"]), (0.5, ["float32", "bfloat16"])])
+def test_set_up_does_not_time_training_in_a_format_the_processor_is_slow_at(monkeypatch, bfloat16, timed):
+    """Without instructions for bfloat16 three training steps took ten minutes of the first start."""
+    seconds, calls = {"float32": 1.0, "bfloat16": bfloat16}, []
+
+    def speed(dtype, threads, seconds):
+        calls.append(dtype)
+        return 100.0 + len(calls)
+
+    monkeypatch.setattr(doctor, "STATE", profiles.STATE)
+    monkeypatch.setattr(doctor.base_model, "bundled_folder", lambda: doctor.ROOT)
+    monkeypatch.setattr(doctor, "product_seconds", lambda dtype, threads: seconds[dtype])
+    monkeypatch.setattr(doctor, "tokens_per_second", speed)
+    doctor.set_up()
+    assert calls == timed
+    assert profiles.current().dtype == timed[-1]
+
+
 @pytest.mark.parametrize("damaged", [b"", b'{"dtype": "bf', b"[]", b"null", b"7", b"\xff\xfe"])
 def test_damaged_measurements_fall_back_to_the_profile(tmp_path, damaged):
     (tmp_path / "ready.json").write_bytes(damaged)
