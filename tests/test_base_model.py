@@ -4,11 +4,11 @@ import errno
 import json
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import fresh_process
 import pytest
 
 from labsupport import base_model, files
@@ -193,20 +193,18 @@ def test_a_disk_that_fills_up_leaves_nothing_and_is_one_line(monkeypatch, fake_f
 def test_weights_that_do_not_fit_on_the_disk_are_a_disk_error(tmp_path):
     """safetensors tells of a full disk by an exception of its own; a file-size limit stands in for it."""
     program = (
-        "import resource, signal, sys, torch, transformers as t\n"
+        "import resource, signal, transformers as t\n"
         "from labsupport import base_model, files\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "config = t.LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=2,\n"
         "    intermediate_size=64, vocab_size=512)\n"
         "try:\n"
-        "    base_model.save(t.LlamaForCausalLM(config), sys.argv[1])\n"
+        f"    base_model.save(t.LlamaForCausalLM(config), {str(tmp_path)!r})\n"
         "except OSError as error:\n"
         "    print('OSError', error)\n"
     )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith("OSError"), done.stderr
+    assert fresh_process.run(program).startswith("OSError")
 
 
 def test_too_little_disk_says_how_much_is_needed(monkeypatch, fake_fetch):

@@ -3,11 +3,9 @@
 import ast
 import inspect
 import json
-import os
 import re
-import subprocess
-import sys
 
+import fresh_process
 import nbformat
 import pytest
 
@@ -120,13 +118,9 @@ def test_notebook_01_and_the_shared_recipe_are_the_same_run(tmp_path):
     """The student edition, run up to its trainer, would train exactly what recipe.trainer() trains."""
     sources = [cell.source for cell in code_cells(ROOT / "notebooks" / "01_first_fine_tune.ipynb")]
     until = next(i for i, source in enumerate(sources) if "= SFTTrainer(" in source)
-    script = tmp_path / "cells.py"
-    script.write_text(
+    program = (
         "\n".join(sources[: until + 1]) + "\nfrom labsupport import recipe, training\n"
         "print(training.fingerprint(trainer) == training.fingerprint(recipe.trainer()))\n"
     )
-    environment = os.environ | {"LAB_PROFILE": "smoke", "LAB_RUNS": str(tmp_path), "LAB_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.stdout.splitlines()[-1:] == ["True"], done.stderr[-2000:]
+    printed = fresh_process.run(program, LAB_PROFILE="smoke", LAB_RUNS=str(tmp_path), LAB_THREADS="1")
+    assert printed.splitlines()[-1] == "True"

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh_process
 import pytest
 import torch
-from tiny_training import MOMENTS, NAME, tiny_trainer
+from tiny_training import NAME, tiny_trainer
 
 from labsupport import files, tickets, training
 from labsupport.files import LabError
@@ -63,12 +64,10 @@ def killed(tmp_path_factory):
     if not hasattr(os, "fork"):
         pytest.skip("no fork and no SIGKILL on this system")
     folder = tmp_path_factory.mktemp("killed")
-    script = Path(__file__).parent / "tiny_training.py"
-    command = [sys.executable, str(script), "--runs", str(folder), "--kill", *MOMENTS]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(files.ROOT)}
+    program = (
+        f"import pathlib, tiny_training\ntiny_training.kill_at_every_moment(pathlib.Path({str(folder)!r}))"
     )
-    assert done.returncode == 0, done.stderr
+    fresh_process.run(program)
     return folder
 
 

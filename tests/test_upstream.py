@@ -1,11 +1,7 @@
 """Each guard against a library's fault works, and the fault is still there (else: remove the guard)."""
 
-import subprocess
-import sys
-
 import pytest
-
-from labsupport.files import ROOT
+from fresh_process import run
 
 # A 4-bit layer's gradient before and after a forward in evaluation mode, in a process of its own.
 LINEAR_4BIT = """
@@ -67,12 +63,6 @@ def heard(overruled):
 
 print(heard(False), heard(True))
 """
-
-
-def run(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_with_the_guard_an_evaluation_leaves_4bit_gradients_alone():

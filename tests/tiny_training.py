@@ -1,14 +1,9 @@
 """A training of seconds, for the tests of recorded runs: a random two-layer Llama with LoRA.
 
-    python tests/tiny_training.py --steps 12 [--runs FOLDER] [--kill MOMENT ...]
-
-Prints the hash of the trained weights and the outcome as JSON. With --kill it trains once a moment, in
-a forked process that kills itself then (SIGKILL), with FOLDER/MOMENT as the folder for runs.
+`kill_at_every_moment` trains once a moment, in a forked process that kills itself then (SIGKILL).
 """
 
-import argparse
 import functools
-import json
 import os
 import signal
 import sys
@@ -17,10 +12,10 @@ from pathlib import Path
 import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
-from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from labsupport import chat, files, tickets, training
+from labsupport import base_model, chat, files, tickets, training
 
 NAME = "tiny"
 VOCABULARY = 512  # the real ids modulo this: a step costs milliseconds
@@ -124,13 +119,13 @@ MOMENTS = {
 }
 
 
-def train_and_die(tokenizer, moment: str, runs: Path, **settings) -> None:
+def train_and_die(tokenizer, moment: str, runs: Path) -> None:
     """Train in a forked process that kills itself at the moment."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         files.RUNS = runs
-        trainer = tiny_trainer(tokenizer, **settings)
+        trainer = tiny_trainer(tokenizer)
         MOMENTS[moment](trainer)
         try:
             training.recorded(trainer, NAME)
@@ -140,27 +135,9 @@ def train_and_die(tokenizer, moment: str, runs: Path, **settings) -> None:
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"{moment}: {status}"
 
 
-def main() -> None:
-    from transformers import AutoTokenizer
-
-    from labsupport import base_model
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--runs", type=Path, default=files.RUNS)
-    parser.add_argument("--kill", nargs="*", choices=MOMENTS, default=[])
-    options = parser.parse_args()
+def kill_at_every_moment(runs: Path) -> None:
+    """What the killed processes left is in runs/MOMENT."""
     tokenizer = AutoTokenizer.from_pretrained(base_model.bundled_folder())
-    settings = {"rows": options.rows, "steps": options.steps}
-    for moment in options.kill:
-        train_and_die(tokenizer, moment, options.runs / moment, **settings)
-    if not options.kill:
-        files.RUNS = options.runs
-        trainer = tiny_trainer(tokenizer, **settings)
-        run = training.recorded(trainer, NAME)
-        print(json.dumps({"weights": training.weights_hash(trainer.model), "outcome": run.outcome}))
-
-
-if __name__ == "__main__":
-    main()
+    tiny_trainer(tokenizer)  # what it imports is then there for every fork
+    for moment in MOMENTS:
+        train_and_die(tokenizer, moment, runs / moment)
