@@ -24,13 +24,20 @@ def shared_prefix(prompts: list[list[int]]) -> list[int]:
 
 
 @torch.no_grad()
-def prefix_cache(model, ids: list[int]):
-    """The key/value cache of a prefix for a batch of one; None for an empty prefix."""
+def prefix_cache(model, ids: list[int], known=None):
+    """The key/value cache of a prefix for a batch of one; None for an empty prefix.
+
+    known: the cache of an own beginning of `ids`, which is copied instead of run.
+    """
     if not ids:
         return None
+    rest = ids[known.get_seq_length() if known is not None else 0 :]
     # One logit only: the cache is what is wanted.
     return model(
-        input_ids=torch.tensor([ids], device=model.device), use_cache=True, logits_to_keep=1
+        input_ids=torch.tensor([rest], device=model.device),
+        past_key_values=repeated(known, 1),
+        use_cache=True,
+        logits_to_keep=1,
     ).past_key_values
 
 
@@ -164,10 +171,10 @@ def intent_log_probs(model, tokenizer, prompts: list[list[int]]) -> list[dict[st
     """
     texts = {value: tokenizer('{"intent":"' + value + '","')["input_ids"] for value in tickets.INTENTS}
     opening = shared_prefix(list(texts.values()))
-    prefix = shared_prefix(prompts)
-    cache = prefix_cache(model, prefix)
+    shared = prefix_cache(model, shared_prefix(prompts))
     result = []
     for prompt in prompts:
+        cache = prefix_cache(model, prompt, shared)
         start = len(prompt) + len(opening)
         sequences = [prompt + ids for ids in texts.values()]
         logits = answer_logits(model, tokenizer, sequences, [start] * len(sequences), cache)

@@ -216,6 +216,26 @@ def plain_scores(model, tokenizer, rows, prompts):
         yield {"all": sum(taken[: len(fields) + 1])} | by_field
 
 
+def test_the_chance_of_each_intent_is_that_of_a_plain_pass(model, tokenizer, rows):
+    import torch
+
+    from labsupport import baselines_scoring as scoring
+
+    shots = baselines_prompting.fixed_shots(tickets.load("train"), 2)
+    prompts = [baselines_prompting.prompt_ids(tokenizer, "Label it.", shots, row["text"]) for row in rows]
+    opening = tokenizer('{"intent":"')["input_ids"]
+    for prompt, found in zip(prompts, scoring.intent_log_probs(model, tokenizer, prompts), strict=True):
+        assert list(found) == list(tickets.INTENTS)
+        for intent, values in found.items():
+            written = tokenizer('{"intent":"' + intent + '","')["input_ids"]
+            assert written[: len(opening)] == opening
+            with torch.no_grad():
+                logs = model(torch.tensor([prompt + written])).logits[0].log_softmax(-1)
+            places = range(len(opening), len(written))
+            plain = [float(logs[len(prompt) + j - 1, written[j]]) for j in places]
+            assert values == pytest.approx(plain, rel=1e-4)
+
+
 def test_under_the_courses_prompt_it_is_evaluation_score(model, tokenizer, rows):
     from labsupport import baselines_scoring as scoring
 
