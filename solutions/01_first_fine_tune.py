@@ -209,10 +209,10 @@ predictions.compare(guess, 100 * trainable / total, unit="%")
 #
 # ## The training loop, by hand
 #
-# Forward, loss, backward, step: this is all a trainer does. Four rows, three steps.
+# Forward, loss, backward, step: this is all a trainer does. Two rows, three steps.
 
 # %% tags=["core"]
-batch = encoded[:4]
+batch = encoded[:2]
 longest = max(len(e.ids) for e in batch)
 pad = tokenizer.pad_token_id
 ids = torch.tensor([e.ids + [pad] * (longest - len(e.ids)) for e in batch]).to(model.device)
@@ -279,10 +279,10 @@ trainer = SFTTrainer(
 trainer.remove_callback(PrinterCallback)
 
 # %% [markdown]
-# Is the trainer's loss the one you wrote? The same four rows, before any training:
+# Is the trainer's loss the one you wrote? The same two rows, before any training:
 
 # %% tags=["core"]
-theirs = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+theirs = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
 theirs = {name: tensor.to(model.device) for name, tensor in theirs.items()}
 assert torch.equal(theirs["input_ids"], ids) and torch.equal(theirs["labels"], wanted)
 with torch.no_grad():

@@ -275,12 +275,13 @@ class Notebook:
         assert self.problems == []
         assert self.lab.asked == []
 
-    def tab_into(self, selector: str) -> None:
-        """From the first cell in command mode, press Tab until something inside `selector` has the focus."""
+    def tab_into(self, selector: str, number: int = 0) -> None:
+        """From the first cell in command mode, press Tab until something inside an output has the focus."""
+        box = self.output(selector).nth(number)
         self.page.evaluate(FIRST_CELL)
         for _ in range(200):
             self.page.keyboard.press("Tab")
-            if self.page.evaluate("(box) => Boolean(document.activeElement?.closest(box))", selector):
+            if box.evaluate("(box) => box.contains(document.activeElement)"):
                 return
         raise AssertionError(f"Tab does not reach {selector}")
 
@@ -291,6 +292,10 @@ class Notebook:
             self.page.keyboard.press(key)
         self.settle()
         assert self.written() == before, "a shortcut of JupyterLab fired"
+
+    def shut_down(self) -> None:
+        """End the kernels."""
+        self.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
 
     def shoot(self, name: str, selector: str | None = None) -> None:
         """Where LAB_SHOTS names a folder: a picture of the page or of an output, in both themes."""
@@ -312,11 +317,11 @@ class Notebook:
 
 
 class Explorer:
-    """The explorer in an open notebook: its controls in the page's order, and what it shows."""
+    """An explorer in an open notebook: its controls in the page's order, and what it shows."""
 
-    def __init__(self, notebook: Notebook):
+    def __init__(self, notebook: Notebook, number: int):
         self.notebook, self.keyboard = notebook, notebook.page.keyboard
-        self.box = notebook.output(".lab-explorer").first
+        self.box = notebook.output(".lab-explorer").nth(number)
         self.controls = self.box.locator("select, input, button").all()
 
     def shown(self) -> str:

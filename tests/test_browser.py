@@ -73,7 +73,7 @@ def open_notebook(chromium, lab):
     opened = []
     yield open_
     for notebook in opened:
-        notebook.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
+        notebook.shut_down()
     for context in contexts:
         context.close()
 
@@ -95,15 +95,24 @@ def test_notebook_runs_from_top_to_bottom(open_notebook, lab, name):
     notebook.expect_no_error()
 
 
+@pytest.fixture(scope="module")
+def explorers(chromium, lab):
+    """One notebook with every explorer, run: a page of its own for each would take ten seconds more."""
+    cells = [f"from labsupport.explorers import {name}\n{name}.explore()" for name in EXPLORERS]
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    notebook = browser_lab.Notebook(context, lab, lab.write("explorers", *cells))
+    notebook.run_all()
+    yield notebook
+    notebook.shut_down()
+    context.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_explorer_by_keyboard(open_notebook, lab, name):
-    path = lab.write(f"explorer_{name}", f"from labsupport.explorers import {name}", f"{name}.explore()")
-    notebook = open_notebook(path)
-    notebook.run_all()
-    notebook.expect_no_error()
-    notebook.shoot(f"explorer-{name}")
-    drive(notebook)
+def test_explorer_by_keyboard(explorers, name):
+    explorers.expect_no_error()
+    drive(explorers, EXPLORERS.index(name))
+    explorers.shoot(f"explorer-{name}")
 
 
 @pytest.mark.slow
@@ -119,10 +128,10 @@ def test_lab_does_not_ask_to_fetch_news(open_notebook, lab):
 # ---------------------------------------------------------------- what several tests do
 
 
-def drive(notebook):
-    """Move each control of the explorer to its extremes, alone and together with the others."""
-    notebook.tab_into(".lab-explorer")
-    explorer = browser_lab.Explorer(notebook)
+def drive(notebook, number=0):
+    """Move each control of the notebook's explorer of that number to its extremes, alone and together."""
+    notebook.tab_into(".lab-explorer", number)
+    explorer = browser_lab.Explorer(notebook, number)
     expect(explorer.box).to_have_attribute("role", "group")
     assert explorer.controls
     for control in explorer.controls:  # in the order of Tab
