@@ -116,12 +116,10 @@ def test_explorer_by_keyboard(explorers, name):
 
 
 @pytest.mark.slow
-def test_lab_does_not_ask_to_fetch_news(open_notebook, lab):
+def test_lab_does_not_ask_to_fetch_news(explorers):
     """An offline course has no news, and the question covers what the learner reads."""
-    notebook = open_notebook(lab.write("empty", "pass"))
-    notebook.run_all()
     plugin = "@jupyterlab/apputils-extension:notification"
-    found = notebook.page.evaluate("(id) => window.jupyterapp.serviceManager.settings.fetch(id)", plugin)
+    found = explorers.page.evaluate("(id) => window.jupyterapp.serviceManager.settings.fetch(id)", plugin)
     assert found["schema"]["properties"]["fetchNews"]["default"] == "false"
 
 
@@ -144,34 +142,33 @@ def drive(notebook, number=0):
             notebook.settle()
         notebook.page.keyboard.press("Tab")
     names = [explorer.name(control) for control in explorer.controls]
-    moved = set()
+    moved, view = set(), explorer.shown()
     start = [explorer.state(control) for control in explorer.controls]
     for name, control, value in zip(names, explorer.controls, start, strict=True):
-        if differ(explorer, control, ("low", "high")):
+        low = turn(explorer, control, "low", view)
+        high = turn(explorer, control, "high", low)
+        if low != high:
             moved.add(name)
-        explorer.put(control, value)
-        notebook.settle()
+        view = turn(explorer, control, value, high)
     for where in ("low", "high", "low"):  # from corner to corner, one control at a time
         for name, control in zip(names, explorer.controls, strict=True):
-            if differ(explorer, control, (None, where)):
+            before, view = view, turn(explorer, control, where, view)
+            if view != before:
                 moved.add(name)
         notebook.expect_no_error()
     silent = set(names) - moved - ON_A_BRANCH
     assert moved and not silent, f"never change the view: {silent}"
 
 
-def differ(explorer, control, places):
-    """Whether the view differs between two places of a control; None is where it stands."""
-    views = []
-    for place in places:
-        if place:
-            explorer.put(control, place)
-        views.append(explorer.shown())
+def turn(explorer, control, place, before):
+    """Put a control in a place; the view after it. If that is another one, its heading is announced."""
+    explorer.put(control, place)
+    view = explorer.shown()
     heading = explorer.box.locator("> .widget-html").last.locator("p").first.inner_text().strip()
     assert heading
-    if views[0] != views[1]:
+    if view != before:
         expect(explorer.box.locator("[role=status]")).to_have_text(heading)
-    return views[0] != views[1]
+    return view
 
 
 def answer(notebook, lab, name):

@@ -95,7 +95,7 @@ def traced_peak(setup: memory.Setup) -> int:
 @pytest.mark.parametrize("method", ["lora", "qlora", "dora", "full"])
 def test_the_traced_peak_is_the_profilers_on_a_shallow_model(method):
     setup = small(method=method, dtype="fp32", checkpointing=method == "qlora", length=32)
-    assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=1e-3)
+    assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=5e-4)
 
 
 @pytest.mark.slow
