@@ -102,13 +102,13 @@ def test_the_traced_peak_is_the_profilers_on_a_shallow_model(method):
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", ["lora", "qlora", "dora", "full"])
 def test_the_traced_peak_is_the_profilers_on_the_135m_model(method, dtype):
-    without = small(30, method=method, dtype=dtype, checkpointing=False, length=32)
+    without = small(30, method=method, dtype=dtype, checkpointing=False, length=16)
     model = real_model(without)
-    assert traced_peak(without) == pytest.approx(measured_peak(without, model), rel=1e-3)
+    assert traced_peak(without) == pytest.approx(measured_peak(without, model), rel=5e-4)
     model.config.use_cache = False
     model.activation_checkpointing_enable()
     with_it = dataclasses.replace(without, checkpointing=True)
-    assert traced_peak(with_it) == pytest.approx(measured_peak(with_it, model), rel=1e-3)
+    assert traced_peak(with_it) == pytest.approx(measured_peak(with_it, model), rel=5e-4)
 
 
 @pytest.mark.parametrize(("method", "rank", "targets", "published"), PUBLISHED)
