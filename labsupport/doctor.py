@@ -16,19 +16,19 @@ from packaging.requirements import Requirement
 from labsupport import base_model, files, profiles
 from labsupport.files import ROOT, STATE, LabError, write_atomically
 
-# Training speed, in tokens a second, of the machine on which MINUTES were measured (two cores with AMX,
-# bfloat16), by tokens_per_second(). A test compares the README's table with these.
-REFERENCE = 208
+# Training speed, in tokens a second, of the machine on which MINUTES were measured (two cores with AVX2,
+# float32), by tokens_per_second(). A test compares the README's table with these.
+REFERENCE = 111
 MINUTES = {
-    "notebook 00": 2.1,
-    "notebook 01, the fine-tune": 4.8,
-    "notebook 01, all cells": 6.8,
-    "notebook 02": 0.7,
-    "notebook 03": 0.9,
-    "notebook 04": 0.7,
-    "notebook 05": 1.2,
-    "lab.py test --fast": 3.6,
-    "lab.py test": 20.8,
+    "notebook 00": 1.1,
+    "notebook 01, the fine-tune": 7.3,
+    "notebook 01, all cells": 9.8,
+    "notebook 02": 0.4,
+    "notebook 03": 0.5,
+    "notebook 04": 0.4,
+    "notebook 05": 0.6,
+    "lab.py test --fast": 1.8,
+    "lab.py test": 19.4,
 }
 NEEDED_GIB = 2
 
@@ -151,7 +151,7 @@ def report(result: dict) -> str:
     lines.append(f"profile {result['profile']}, {result['dtype']}, {result['threads']} threads")
     if result["tokens_per_second"]:
         lines.append(f"speed {result['tokens_per_second']:.0f} tokens/s in training; estimated minutes here:")
-        lines += [f"     {what}: {minutes:.0f}" for what, minutes in result["minutes"].items()]
+        lines += [f"     {what}: {max(1, minutes):.0f}" for what, minutes in result["minutes"].items()]
     return "\n".join(lines)
 
 
