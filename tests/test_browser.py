@@ -1,5 +1,6 @@
 """Notebooks, explorers and checkpoints in JupyterLab, in headless Chromium, by keyboard and offline."""
 
+import contextlib
 import json
 import os
 import re
@@ -59,30 +60,28 @@ def lab(chromium, tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def open_notebook(chromium, lab):
-    """open_notebook(path) -> Notebook; its kernel is shut down and its page closed afterwards."""
-    contexts = []
-
-    def open_(path):
-        contexts.append(chromium.new_context(viewport={"width": 1280, "height": 1000}))
-        notebook = browser_lab.Notebook(contexts[-1], lab, path)
-        opened.append(notebook)
-        return notebook
-
-    opened = []
-    yield open_
-    for notebook in opened:
+@contextlib.contextmanager
+def opened(chromium, lab, path):
+    """A notebook in a page of its own; its kernel is shut down and the page closed afterwards."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    try:
+        notebook = browser_lab.Notebook(context, lab, path)
+        yield notebook
         notebook.shut_down()
-    for context in contexts:
+    finally:
         context.close()
+
+
+@pytest.fixture
+def notebook(chromium, lab, name):
+    with opened(chromium, lab, f"my_work/{name}.ipynb") as edition:
+        yield edition
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IN_BROWSER)
-def test_notebook_runs_from_top_to_bottom(open_notebook, lab, name):
+def test_notebook_runs_from_top_to_bottom(notebook, lab, name):
     source = SOURCES[name]
-    notebook = open_notebook(f"my_work/{name}.ipynb")
     notebook.run_all()
     notebook.expect_no_error()
     if ".explore(" in source:
@@ -99,12 +98,9 @@ def test_notebook_runs_from_top_to_bottom(open_notebook, lab, name):
 def explorers(chromium, lab):
     """One notebook with every explorer, run: a page of its own for each would take ten seconds more."""
     cells = [f"from labsupport.explorers import {name}\n{name}.explore()" for name in EXPLORERS]
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    notebook = browser_lab.Notebook(context, lab, lab.write("explorers", *cells))
-    notebook.run_all()
-    yield notebook
-    notebook.shut_down()
-    context.close()
+    with opened(chromium, lab, lab.write("explorers", *cells)) as page:
+        page.run_all()
+        yield page
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -126,30 +125,38 @@ def test_the_lock_has_one_version_of_everything_for_each_platform(platform):
     assert ("pywinpty" in names) == platform.startswith("windows")
 
 
+def pips_index() -> str:
+    """The address of the registry that pip would ask; its help names it, whatever it was configured with."""
+    command = [sys.executable, "-m", "pip", "install", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return re.search(r"Package\s+Index\s+\(default\s+(\S+?)/?\)", said)[1]
+
+
 @pytest.fixture(scope="module")
 def registry():
     """For each compiled package of the lock the wheels that the registry has: hash to the wheel's tags.
 
     Compiled: those with more files than a wheel for everybody and the source.
     """
+    index = pips_index()
     names = {entry.name for entry, text in locked() if text.count("--hash") > 2}
     assert len(names) > 20
     with ThreadPoolExecutor(8) as pool:
-        return dict(zip(names, pool.map(wheels, names), strict=True))
+        pages = [f"{index}/{canonicalize_name(name)}/" for name in names]
+        return dict(zip(names, pool.map(wheels, pages), strict=True))
 
 
-def wheels(name: str) -> dict[str, frozenset]:
+def wheels(page: str) -> dict[str, frozenset]:
     """The wheels on a package's page (PEP 503), or a skipped test if the registry does not answer."""
-    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
     try:
-        with urllib.request.urlopen(f"{index}/{canonicalize_name(name)}/", timeout=60) as answer:
-            page = answer.read().decode()
+        with urllib.request.urlopen(page, timeout=60) as answer:
+            text = answer.read().decode()
     except urllib.error.HTTPError:
         raise
     except OSError:
         pytest.skip("the package registry does not answer")
     found = {}
-    for file, sha256 in re.findall(r'/([^/"#]+\.whl)#sha256=([0-9a-f]{64})', page):
+    for file, sha256 in re.findall(r'/([^/"#]+\.whl)#sha256=([0-9a-f]{64})', text):
         with contextlib.suppress(InvalidWheelFilename):  # of the years before the standard
             found[sha256] = parse_wheel_filename(file)[3]
     return found
