@@ -1,56 +1,12 @@
-"""Scores and replies under any prompts, with one key/value cache for what the prompts have in common.
-
-The shared beginning (the system prompt, fixed examples) is run through the model once and its cache is copied
-for every batch.
-"""
+"""Scores and replies under any prompts; what they have in common (see prefixes.py) is run once."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import torch
 
-from labsupport import baselines_grammar, chat, evaluation, profiles, tickets
-
-
-def shared_prefix(prompts: list[list[int]]) -> list[int]:
-    """The ids that all prompts begin with, at least one id short of the shortest prompt."""
-    first, limit = prompts[0], min(map(len, prompts)) - 1
-    same = 0
-    while same < limit and all(prompt[same] == first[same] for prompt in prompts):
-        same += 1
-    return first[:same]
-
-
-@torch.no_grad()
-def prefix_cache(model, ids: list[int], known=None):
-    """The key/value cache of a prefix for a batch of one; None for an empty prefix.
-
-    known: the cache of an own beginning of `ids`, which is copied instead of run.
-    """
-    if not ids:
-        return None
-    rest = ids[known.get_seq_length() if known is not None else 0 :]
-    # One logit only: the cache is what is wanted.
-    return model(
-        input_ids=torch.tensor([rest], device=model.device),
-        past_key_values=repeated(known, 1),
-        use_cache=True,
-        logits_to_keep=1,
-    ).past_key_values
-
-
-def repeated(cache, rows: int):
-    """A copy of a one-row cache for a batch of that many rows."""
-    if cache is None:
-        return None
-    cache = copy.deepcopy(cache)
-    cache.batch_repeat_interleave(rows)
-    return cache
-
-
-# ---------------------------------------------------------------- scores and replies
+from labsupport import baselines_grammar, chat, evaluation, prefixes, profiles, tickets
 
 
 @torch.no_grad()
@@ -69,8 +25,6 @@ def score(
     grammar admits, so that keys, quotes and brackets cannot be wrong: what greedy constrained decoding
     would write, without writing it.
     """
-    prefix = shared_prefix(prompts)
-    cache = prefix_cache(model, prefix)
     allowed = baselines_grammar.for_tokenizer(model, tokenizer) if constrained else None
     examples = []
     for row, prompt in zip(rows, prompts, strict=True):
@@ -78,44 +32,17 @@ def score(
         ids = prompt + example.ids[example.prompt_length :]
         examples.append(dataclasses.replace(example, ids=ids, prompt_length=len(prompt)))
     results: list[dict] = [{} for _ in rows]
-    for chosen in chat.batches([e.ids for e in examples], batch_size):
-        batch = [examples[i] for i in chosen]
-        logits = answer_logits(
-            model, tokenizer, [e.ids for e in batch], [e.prompt_length for e in batch], cache
-        )
-        for i, example, own in zip(chosen, batch, logits, strict=True):
-            targets = torch.tensor(example.ids[example.prompt_length :])
-            own = own[-len(targets) :]
-            picked = own.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
-            first = own.argmax(-1) == targets
-            results[i] = evaluation.summarise(example, picked, first) | {
-                "right": fields_right(example, first)
-            }
-            if constrained:
-                text, answer = rows[i]["text"], targets[: len(example.answer_offsets)]
-                admitted = baselines_grammar.admit(allowed, text, own, answer)
-                right = fields_right(example, admitted.argmax(-1) == targets)
-                results[i]["constrained"] = {"exact": all(right.values()), "right": right}
+    for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
+        picked, first = evaluation.compared(examples[i], logits)
+        results[i] = evaluation.summarise(examples[i], picked, first)
+        results[i]["right"] = fields_right(examples[i], first)
+        if constrained:
+            targets = torch.tensor(examples[i].ids[examples[i].prompt_length :])
+            answer = targets[: len(examples[i].answer_offsets)]
+            admitted = baselines_grammar.admit(allowed, rows[i]["text"], logits, answer)
+            right = fields_right(examples[i], admitted.argmax(-1) == targets)
+            results[i]["constrained"] = {"exact": all(right.values()), "right": right}
     return results
-
-
-def answer_logits(model, tokenizer, sequences: list[list[int]], starts: list[int], cache) -> torch.Tensor:
-    """float32 logits (rows, longest answer, vocabulary) that predict each sequence's ids from its start on.
-
-    The sequences begin with the ids of `cache` (or it is None); answers line up at their ends.
-    """
-    known = cache.get_seq_length() if cache is not None else 0
-    ids, mask = chat.pad_left([s[known:] for s in sequences], tokenizer.pad_token_id)
-    mask = torch.cat([torch.ones(len(sequences), known, dtype=mask.dtype), mask], 1)
-    keep = max(len(s) - start for s, start in zip(sequences, starts, strict=True))
-    logits = model(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, known:].to(model.device),
-        past_key_values=repeated(cache, len(sequences)),
-        logits_to_keep=keep + 1,
-    ).logits
-    return logits[:, :-1].float().cpu()
 
 
 def fields_right(example: chat.Example, first_choice: torch.Tensor) -> dict[str, bool]:
@@ -135,8 +62,8 @@ def generate(
     batch_size: int = 8,
 ) -> list[str]:
     """Greedy replies to any prompts; `constrained` admits only tokens that continue a valid answer."""
-    prefix = shared_prefix(prompts)
-    cache = prefix_cache(model, prefix)
+    prefix = prefixes.shared(prompts)
+    cache = prefixes.cache_of(model, prefix)
     allowed = baselines_grammar.for_tokenizer(model, tokenizer) if constrained else None
     longest = profiles.REPLY_TOKENS if constrained else profiles.current().reply_tokens
     replies = [""] * len(rows)
@@ -148,7 +75,7 @@ def generate(
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            past_key_values=repeated(cache, len(chosen)),
+            past_key_values=prefixes.repeated(cache, len(chosen)),
             logits_processor=[baselines_grammar.Grammar(allowed, texts, tokenizer.eos_token_id)]
             if constrained
             else None,
@@ -170,14 +97,14 @@ def intent_log_probs(model, tokenizer, prompts: list[list[int]]) -> list[dict[st
     the chance of `returned`.
     """
     texts = {value: tokenizer('{"intent":"' + value + '","')["input_ids"] for value in tickets.INTENTS}
-    opening = shared_prefix(list(texts.values()))
-    shared = prefix_cache(model, shared_prefix(prompts))
+    opening = prefixes.shared(list(texts.values()))
+    shared = prefixes.cache_of(model, prefixes.shared(prompts))
     result = []
     for prompt in prompts:
-        cache = prefix_cache(model, prompt, shared)
+        cache = prefixes.cache_of(model, prompt, shared)
         start = len(prompt) + len(opening)
         sequences = [prompt + ids for ids in texts.values()]
-        logits = answer_logits(model, tokenizer, sequences, [start] * len(sequences), cache)
+        logits = prefixes.answer_logits(model, tokenizer, sequences, [start] * len(sequences), cache)
         found = {}
         for (value, ids), own in zip(texts.items(), logits, strict=True):
             targets = torch.tensor(ids[len(opening) :])

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from labsupport import chat, profiles, tickets
+from labsupport import chat, prefixes, profiles, tickets
 from labsupport.files import RUNS, write_atomically
 
 
@@ -44,24 +44,17 @@ def score(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[dict
     model.eval()
     examples = [chat.encode_example(tokenizer, row) for row in rows]
     results: list[dict] = [{} for _ in rows]
-    for chosen in chat.batches([example.ids for example in examples], batch_size):
-        batch = [examples[i] for i in chosen]
-        ids, mask = chat.pad_left([example.ids for example in batch], tokenizer.pad_token_id)
-        keep = max(len(example.ids) - example.prompt_length for example in batch)
-        logits = model(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            logits_to_keep=keep + 1,
-        ).logits.float()
-        log_probs = logits[:, :-1].log_softmax(-1).cpu()
-        targets = ids[:, -keep:]
-        picked = log_probs.gather(-1, targets[..., None])[..., 0]
-        first_choice = log_probs.argmax(-1) == targets
-        for k, (i, example) in enumerate(zip(chosen, batch, strict=True)):
-            count = len(example.ids) - example.prompt_length
-            results[i] = summarise(example, picked[k, -count:], first_choice[k, -count:])
+    for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
+        results[i] = summarise(examples[i], *compared(examples[i], logits))
     model.train(was_training)
     return results
+
+
+def compared(example: chat.Example, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each token of the answer and the end of the turn its log-probability (nats), and whether it was
+    the first choice; from logits of shape (tokens, vocabulary)."""
+    targets = torch.tensor(example.ids[example.prompt_length :])
+    return logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0], logits.argmax(-1) == targets
 
 
 def summarise(example: chat.Example, log_probs: torch.Tensor, first_choice: torch.Tensor) -> dict:

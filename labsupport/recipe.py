@@ -14,7 +14,7 @@ def trainer(seed: int = 0):
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    from labsupport import base_model, files, profiles, tickets, upstream
+    from labsupport import base_model, files, prefixes, profiles, tickets, upstream
 
     upstream.score_only_labels()
     profile = profiles.current()
@@ -51,4 +51,6 @@ def trainer(seed: int = 0):
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
     result.remove_callback(PrinterCallback)
+    if profile.use_cpu:
+        prefixes.share(result)
     return result

@@ -16,6 +16,7 @@ import inspect
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,8 @@ def fingerprint(trainer) -> str:
     arguments = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_IN_FINGERPRINT}
     callbacks = [type(c) for c in trainer.callback_handler.callbacks]
     callbacks = [c for c in callbacks if c is not Checkpoints and c.__name__ not in DISPLAYS]
-    code = [type(trainer), type(trainer.data_collator), *callbacks]
+    collator = trainer.data_collator
+    code = [type(trainer), collator if inspect.isfunction(collator) else type(collator), *callbacks]
     versions = [f"{library} {importlib.metadata.version(library)}" for library in LIBRARIES]
     facts = {
         "arguments": arguments,
@@ -154,12 +156,12 @@ def peft_settings(model) -> dict:
     }
 
 
-def source_of(cls: type) -> str:
-    """The name and, where it can be read, the code of a class."""
+def source_of(thing: type | Callable) -> str:
+    """The name and, where it can be read, the code of a class or a function."""
     try:
-        return f"{cls.__module__}.{cls.__qualname__}\n{inspect.getsource(cls)}"
-    except (OSError, TypeError):  # a class typed into a notebook of an older kernel
-        return f"{cls.__module__}.{cls.__qualname__}"
+        return f"{thing.__module__}.{thing.__qualname__}\n{inspect.getsource(thing)}"
+    except (OSError, TypeError):  # typed into a notebook of an older kernel
+        return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def weights_hash(model) -> str:

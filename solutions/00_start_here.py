@@ -43,7 +43,7 @@ import torch
 from labsupport import base_model, baselines, baselines_grammar, baselines_rules, doctor, evaluation
 from labsupport import baselines_prompting as prompting
 from labsupport import baselines_scoring as scoring
-from labsupport import experiments, plots, predictions, profiles, tickets
+from labsupport import experiments, plots, predictions, prefixes, profiles, tickets
 from labsupport.claims import expect
 from labsupport.exercises import start_here as exercises
 
@@ -246,7 +246,7 @@ shots = {
     "4 retrieved": prompting.prompts(tokenizer, "retrieved", train, few, "short", 4),
 }
 for name, prompts in shots.items():
-    mean_length, shared = sum(map(len, prompts)) / len(prompts), len(scoring.shared_prefix(prompts))
+    mean_length, shared = sum(map(len, prompts)) / len(prompts), len(prefixes.shared(prompts))
     print(f"{name:17s} {mean_length:4.0f} tokens a prompt, {shared:4d} shared by all")
 
 # %% [markdown]

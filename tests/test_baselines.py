@@ -172,22 +172,14 @@ def rows():
     return tickets.load("validation")[:5]
 
 
-def test_the_shared_prefix():
-    from labsupport.baselines_scoring import shared_prefix
-
-    assert shared_prefix([[1, 2, 3, 4], [1, 2, 5]]) == [1, 2]
-    assert shared_prefix([[1, 2, 3]]) == [1, 2]  # something must be left to run
-    assert shared_prefix([[1, 2], [1, 2, 3]]) == [1]
-    assert shared_prefix([[7, 1], [8, 1]]) == []
-
-
 def test_scores_with_a_reused_prefix_equal_scores_without(model, tokenizer, rows):
     from labsupport import baselines_scoring as scoring
+    from labsupport import prefixes
 
     shots = baselines_prompting.fixed_shots(tickets.load("train"), 2)
     prompts = [baselines_prompting.prompt_ids(tokenizer, "Label it.", shots, row["text"]) for row in rows]
     together = scoring.score(model, tokenizer, rows, prompts, batch_size=2)
-    assert len(scoring.shared_prefix(prompts)) > 50
+    assert len(prefixes.shared(prompts)) > 50
     for row, prompt, expected in zip(
         rows, prompts, plain_scores(model, tokenizer, rows, prompts), strict=True
     ):

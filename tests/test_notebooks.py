@@ -117,7 +117,7 @@ def test_cells_need_no_network(path):
 def test_notebook_01_and_the_shared_recipe_are_the_same_run(tmp_path):
     """The student edition, run up to its trainer, would train exactly what recipe.trainer() trains."""
     sources = [cell.source for cell in code_cells(ROOT / "notebooks" / "01_first_fine_tune.ipynb")]
-    until = next(i for i, source in enumerate(sources) if "= SFTTrainer(" in source)
+    until = next(i for i, source in enumerate(sources) if "prefixes.share(trainer)" in source)
     program = (
         "\n".join(sources[: until + 1]) + "\nfrom labsupport import recipe, training\n"
         "print(training.fingerprint(trainer) == training.fingerprint(recipe.trainer()))\n"

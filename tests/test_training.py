@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_training import NAME, tiny_trainer
 
-from labsupport import files, tickets, training
+from labsupport import files, prefixes, tickets, training
 from labsupport.files import LabError
 
 pytestmark = pytest.mark.slow
@@ -258,6 +258,20 @@ def test_after_mixed_precision_a_trained_model_computes_as_a_loaded_one(runs, to
     assert torch.equal(logits, again) and logits.dtype == again.dtype == torch.bfloat16
 
 
+def test_with_a_shared_prompt_it_learns_the_same_from_fewer_tokens(runs, tokenizer):
+    settings = {"lora": {"lora_dropout": 0.0}, "steps": 6, "save_strategy": "no"}
+    padded, shared = tiny_trainer(tokenizer, **settings), tiny_trainer(tokenizer, **settings)
+    prefixes.share(shared)
+    padded.train()
+    run = training.recorded(shared, NAME)
+    logs = [[entry for entry in trainer.state.log_history if "loss" in entry] for trainer in (padded, shared)]
+    for theirs, ours in zip(*logs, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-2)
+        assert 0 < ours["num_tokens"] < theirs["num_tokens"]
+    assert run.losses()[1][-1] < 0.99 * run.losses()[1][0]
+
+
 def test_full_training_without_an_adapter_is_loaded_too(runs, tokenizer):
     trainer, run = train(tokenizer, lora=False, steps=4)
     again = tiny_trainer(tokenizer, lora=False, steps=4)
@@ -311,6 +325,21 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_the_fingerprint_changes_with_what_decides_the_result(change, usual, tokenizer):
     assert training.fingerprint(tiny_trainer(tokenizer, **change())) != usual
+
+
+def test_the_fingerprint_changes_with_the_code_of_a_collator(usual, tokenizer):
+    def one_way(rows):
+        return prefixes.collate(rows)
+
+    def another_way(rows):
+        return prefixes.collate(rows[:1])
+
+    found = {usual}
+    for collator in (prefixes.collate, one_way, another_way):
+        trainer = tiny_trainer(tokenizer)
+        trainer.data_collator = collator
+        found.add(training.fingerprint(trainer))
+    assert len(found) == 4
 
 
 def test_the_fingerprint_changes_with_threads_optimizer_and_attention(usual, tokenizer):

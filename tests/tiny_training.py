@@ -55,10 +55,9 @@ def tiny_trainer(tokenizer, rows=16, steps=STEPS, lora=None, model_seed=0, **arg
         "activation_checkpointing": False,
     }
     examples = [chat.encode_example(tokenizer, row) for row in rows]
-    data = {
-        "input_ids": [[i % VOCABULARY for i in e.ids] for e in examples],
-        "completion_mask": [[int(k >= e.prompt_length) for k in range(len(e.ids))] for e in examples],
-    }
+    ids = [[i % VOCABULARY for i in e.ids] for e in examples]
+    lengths = [e.prompt_length for e in examples]
+    data = {"input_ids": ids, "labels": [chat.labels(*pair) for pair in zip(ids, lengths, strict=True)]}
     model = tiny_model(model_seed, vocab_size=VOCABULARY)
     trainer = SFTTrainer(
         model=model,

@@ -16,7 +16,7 @@ CELLS = [
 TUNING_FAMILIES = 24
 WRITTEN = 24
 EXAMPLES = {"few_shot": (4, 8, 16), "retrieved": (2, 4)}
-TRAIN_ROWS = 512  # one of each family: what examples are taken from; LoRA on a CPU gets fewer of them
+TRAIN_ROWS = 512  # one of each family: what examples are taken from, and what LoRA trains on
 
 
 def run(cell: dict) -> dict:

@@ -49,9 +49,8 @@ def n10() -> str:
     """Tokens of a prompt with eight fixed examples against the short prompt alone."""
     from transformers import AutoTokenizer
 
-    from labsupport import base_model, tickets
+    from labsupport import base_model, prefixes, tickets
     from labsupport import baselines_prompting as prompting
-    from labsupport.baselines_scoring import shared_prefix
 
     tokenizer = AutoTokenizer.from_pretrained(base_model.path(base_model.BUNDLED))
     train, rows = tickets.load("train")[:512], baselines.one_each("test_production")[:50]
@@ -62,7 +61,7 @@ def n10() -> str:
         ("retrieved", "retrieved", 8),
     ):
         prompts = prompting.prompts(tokenizer, method, train, rows, "short", examples)
-        shared = len(shared_prefix(prompts))
+        shared = len(prefixes.shared(prompts))
         counts[name] = [sum(map(len, prompts)) / len(rows), sum(len(p) - shared for p in prompts) / len(rows)]
     base, own = counts["none"]
     return (
