@@ -26,7 +26,7 @@ validate     check files of ticket rows: FILE...
 
 MAINTAINERS = """
 build        make the notebooks from their masters: [NAME...]  (--check, --student)
-bench        how fast the explorers redraw  (--json)
+bench        how fast explorers redraw, what sharing the prompt saves  (--json)
 data         write data/tickets' generated splits anew
 experiment   run or go on with an experiment: NAME  (--publish, --list)
 lock         make requirements.lock and environment.yml from pyproject.toml (needs uv)"""

@@ -20,15 +20,15 @@ from labsupport.files import ROOT, STATE, LabError, write_atomically
 # float32), by tokens_per_second(). A test compares the README's table with these.
 REFERENCE = 111
 MINUTES = {
-    "notebook 00": 1.1,
-    "notebook 01, the fine-tune": 7.3,
-    "notebook 01, all cells": 9.8,
+    "notebook 00": 1.0,
+    "notebook 01, the fine-tune": 6.3,
+    "notebook 01, all cells": 8.2,
     "notebook 02": 0.4,
     "notebook 03": 0.5,
     "notebook 04": 0.4,
     "notebook 05": 0.6,
     "lab.py test --fast": 1.8,
-    "lab.py test": 19.4,
+    "lab.py test": 16.2,
 }
 NEEDED_GIB = 2
 

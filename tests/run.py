@@ -80,7 +80,7 @@ def side_by_side() -> list[Stage]:
 def run(stage: Stage, to_screen: bool) -> bool:
     """Whether the stage passed. What it prints is shown as it comes, or all at the end."""
     started = time.monotonic()
-    print(f"== {stage.name}: started", flush=True)
+    print(f"== {stage.name}: started\n", end="", flush=True)  # in one piece: another stage prints too
     with tempfile.TemporaryDirectory(prefix="lab-runs-") as runs:
         places = {"LAB_RUNS": runs, "LAB_PROGRESS": f"{runs}/progress.json"}
         done = subprocess.run(

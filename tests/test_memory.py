@@ -100,10 +100,10 @@ def test_the_traced_peak_is_the_profilers_on_a_shallow_model(method):
 
 # All layers in float32; fewer, but still copied ones, in the format that most processors are slow at.
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "layers"), [("fp32", 30), ("bf16", memory.DEPTH + 3)])
+@pytest.mark.parametrize(("dtype", "layers", "length"), [("fp32", 30, 16), ("bf16", memory.DEPTH + 3, 8)])
 @pytest.mark.parametrize("method", ["lora", "qlora", "dora", "full"])
-def test_the_traced_peak_is_the_profilers_on_the_135m_model(method, dtype, layers):
-    without = small(layers, method=method, dtype=dtype, checkpointing=False, length=16)
+def test_the_traced_peak_is_the_profilers_on_the_135m_model(method, dtype, layers, length):
+    without = small(layers, method=method, dtype=dtype, checkpointing=False, length=length)
     model = real_model(without)
     assert traced_peak(without) == pytest.approx(measured_peak(without, model), rel=5e-4)
     model.config.use_cache = False
