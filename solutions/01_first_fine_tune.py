@@ -277,12 +277,13 @@ trainer = SFTTrainer(
     peft_config=lora,
 )
 trainer.remove_callback(PrinterCallback)
+pad_rows = trainer.data_collator  # makes a batch of rows: pads them to the longest
 
 # %% [markdown]
 # Is the trainer's loss the one you wrote? The same two rows, before any training:
 
 # %% tags=["core"]
-theirs = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
+theirs = pad_rows([trainer.train_dataset[i] for i in range(2)])
 theirs = {name: tensor.to(model.device) for name, tensor in theirs.items()}
 assert torch.equal(theirs["input_ids"], ids) and torch.equal(theirs["labels"], wanted)
 with torch.no_grad():
