@@ -29,15 +29,15 @@ def score(
     examples = []
     for row, prompt in zip(rows, prompts, strict=True):
         example = chat.encode_example(tokenizer, row)
-        ids = prompt + example.ids[example.prompt_length :]
+        ids = prompt + example.targets
         examples.append(dataclasses.replace(example, ids=ids, prompt_length=len(prompt)))
     results: list[dict] = [{} for _ in rows]
     for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
-        picked, first = evaluation.compared(examples[i], logits)
+        picked, first = evaluation.compared(examples[i].targets, logits)
         results[i] = evaluation.summarise(examples[i], picked, first)
         results[i]["right"] = fields_right(examples[i], first)
         if constrained:
-            targets = torch.tensor(examples[i].ids[examples[i].prompt_length :])
+            targets = torch.tensor(examples[i].targets)
             answer = targets[: len(examples[i].answer_offsets)]
             admitted = baselines_grammar.admit(allowed, rows[i]["text"], logits, answer)
             right = fields_right(examples[i], admitted.argmax(-1) == targets)
@@ -107,7 +107,7 @@ def intent_log_probs(model, tokenizer, prompts: list[list[int]]) -> list[dict[st
         logits = prefixes.answer_logits(model, tokenizer, sequences, [start] * len(sequences), cache)
         found = {}
         for (value, ids), own in zip(texts.items(), logits, strict=True):
-            targets = torch.tensor(ids[len(opening) :])
-            found[value] = own[-len(targets) :].log_softmax(-1).gather(-1, targets[:, None])[:, 0].tolist()
+            targets = ids[len(opening) :]
+            found[value] = evaluation.compared(targets, own[-len(targets) :])[0].tolist()
         result.append(found)
     return result

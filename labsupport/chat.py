@@ -18,6 +18,11 @@ class Example:
     answer: str
     answer_offsets: list[tuple[int, int]]
 
+    @property
+    def targets(self) -> list[int]:
+        """The ids that the model has to write: the answer, the end of the turn and what the template adds."""
+        return self.ids[self.prompt_length :]
+
 
 def prompt_ids(tokenizer, text: str) -> list[int]:
     """Token ids of the system prompt, the message and the opening of the assistant's turn."""

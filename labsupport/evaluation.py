@@ -45,16 +45,16 @@ def score(model, tokenizer, rows: list[dict], batch_size: int = 16) -> list[dict
     examples = [chat.encode_example(tokenizer, row) for row in rows]
     results: list[dict] = [{} for _ in rows]
     for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
-        results[i] = summarise(examples[i], *compared(examples[i], logits))
+        results[i] = summarise(examples[i], *compared(examples[i].targets, logits))
     model.train(was_training)
     return results
 
 
-def compared(example: chat.Example, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each token of the answer and the end of the turn its log-probability (nats), and whether it was
-    the first choice; from logits of shape (tokens, vocabulary)."""
-    targets = torch.tensor(example.ids[example.prompt_length :])
-    return logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0], logits.argmax(-1) == targets
+def compared(targets: list[int], logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each target token its log-probability (nats), and whether it was the first choice; from logits of
+    shape (tokens, vocabulary)."""
+    ids = torch.tensor(targets)
+    return logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0], logits.argmax(-1) == ids
 
 
 def summarise(example: chat.Example, log_probs: torch.Tensor, first_choice: torch.Tensor) -> dict:

@@ -82,7 +82,7 @@ def logits_of_answers(model, tokenizer, examples: list[chat.Example], batch_size
         starts = [e.prompt_length for e in batch]
         logits = answer_logits(model, tokenizer, [e.ids for e in batch], starts, cache)
         for i, example, own in zip(chosen, batch, logits, strict=True):
-            yield i, own[-(len(example.ids) - example.prompt_length) :]
+            yield i, own[-len(example.targets) :]
 
 
 # ---------------------------------------------------------------- in training

@@ -147,24 +147,12 @@ def test_an_answer_has_the_same_tokens_after_any_prompt(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer):
+def model():
     """A Llama of two narrow layers with the real vocabulary: fast, and its numbers are its own."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tiny_training import tiny_model
 
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        initializer_range=0.5,  # a default of 0.02 would make all tokens equally likely
-    )
-    return LlamaForCausalLM(config).eval()
+    # An initializer_range of 0.02, the default, would make all tokens equally likely.
+    return tiny_model(tie_word_embeddings=False, initializer_range=0.5).eval()
 
 
 @pytest.fixture(scope="module")
