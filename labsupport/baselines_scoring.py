@@ -52,7 +52,6 @@ def fields_right(example: chat.Example, first_choice: torch.Tensor) -> dict[str,
     return {field: all(ok for name, ok in pairs if name == field) for field in tickets.FIELDS}
 
 
-@torch.no_grad()
 def generate(
     model,
     tokenizer,
@@ -62,31 +61,16 @@ def generate(
     batch_size: int = 8,
 ) -> list[str]:
     """Greedy replies to any prompts; `constrained` admits only tokens that continue a valid answer."""
-    prefix = prefixes.shared(prompts)
-    cache = prefixes.cache_of(model, prefix)
-    allowed = baselines_grammar.for_tokenizer(model, tokenizer) if constrained else None
+    processor_for = None
+    if constrained:
+        allowed = baselines_grammar.for_tokenizer(model, tokenizer)
+
+        def processor_for(chosen: list[int]):
+            texts = [rows[i]["text"] for i in chosen]
+            return baselines_grammar.Grammar(allowed, texts, tokenizer.eos_token_id)
+
     longest = profiles.REPLY_TOKENS if constrained else profiles.current().reply_tokens
-    replies = [""] * len(rows)
-    for chosen in chat.batches(prompts, batch_size):
-        ids, mask = chat.pad_left([prompts[i][len(prefix) :] for i in chosen], tokenizer.pad_token_id)
-        front = torch.tensor([prefix] * len(chosen), dtype=ids.dtype).reshape(len(chosen), -1)
-        ids, mask = torch.cat([front, ids], 1), torch.cat([torch.ones_like(front), mask], 1)
-        texts = [rows[i]["text"] for i in chosen]
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            past_key_values=prefixes.repeated(cache, len(chosen)),
-            logits_processor=[baselines_grammar.Grammar(allowed, texts, tokenizer.eos_token_id)]
-            if constrained
-            else None,
-            max_new_tokens=longest,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        written = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
-        for i, reply in zip(chosen, written, strict=True):
-            replies[i] = reply.strip()
-    return replies
+    return evaluation.replies(model, tokenizer, prompts, longest, batch_size, processor_for)
 
 
 @torch.no_grad()

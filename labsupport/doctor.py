@@ -28,7 +28,7 @@ MINUTES = {
     "notebook 04": 0.4,
     "notebook 05": 0.6,
     "lab.py test --fast": 1.8,
-    "lab.py test": 17.1,
+    "lab.py test": 13.6,
 }
 NEEDED_GIB = 2
 

@@ -428,14 +428,19 @@ for name, rows in sets.items():
     scores[name, "LoRA"] = evaluation.recorded(tuned, tokenizer, rows, "score", evaluation.score)
 
 # %% tags=["core", "nbval-ignore-output"]
+nll = {}
 for (name, which), result in scores.items():
     families = [row["family"] for row in sets[name]]
     mean, low, high = evaluation.interval([s["exact"] for s in result], families)
-    nll = {f: sum(s["nll"][f] for s in result) / len(result) for f in tickets.FIELDS}
+    nll[name, which] = {f: sum(s["nll"][f] for s in result) / len(result) for f in tickets.FIELDS}
     print(
         f"{name:10s} {which:4s}  exact {100 * mean:3.0f} % [{100 * low:.0f}, {100 * high:.0f}]  NLL", end=""
     )
-    print("".join(f"  {field} {value:.2f}" for field, value in nll.items()))
+    print("".join(f"  {field} {value:.2f}" for field, value in nll[name, which].items()))
+expect(
+    "LoRA finds the right value of every field likelier than the base model does, on both sets",
+    all(nll[name, "LoRA"][field] < nll[name, "base"][field] for name in sets for field in tickets.FIELDS),
+)
 production = [s["exact"] for s in scores["production", "LoRA"]]
 predictions.compare(guess, 100 * sum(production) / len(production), unit="%")
 
@@ -457,14 +462,22 @@ for which, both_sets in texts.items():
     replies["lookalike", which], replies["production", which] = both_sets[:size], both_sets[size:]
 
 # %% tags=["core", "nbval-ignore-output"]
+valid = {}
 for (name, which), written in replies.items():
     rows = sets[name][: len(written)]
     right = sum(reply_is_right(reply, row) for reply, row in zip(written, rows, strict=True))
     labels_read = [tickets.parse(reply) or dict.fromkeys(tickets.FIELDS) for reply in written]
     values = {f: f1_of([label[f] for label in labels_read], [row[f] for row in rows]) for f in tickets.FIELDS}
-    valid = sum(tickets.parse(reply) is not None for reply in written)
-    print(f"{name:10s} {which:4s}  valid JSON {valid}/{len(rows)}  right {right}/{len(rows)}  F1", end="")
-    print("".join(f"  {field} {value:.2f}" for field, value in values.items()))
+    valid[name, which] = sum(tickets.parse(reply) is not None for reply in written)
+    print(
+        f"{name:10s} {which:4s}  valid JSON {valid[name, which]}/{len(rows)}  right {right}/{len(rows)}",
+        end="",
+    )
+    print("  F1" + "".join(f"  {field} {value:.2f}" for field, value in values.items()))
+expect(
+    "LoRA writes valid JSON more often than the base model, on both sets",
+    all(valid[name, "LoRA"] > valid[name, "base"] for name in sets),
+)
 
 # %% [markdown]
 # ## All rows (recorded)

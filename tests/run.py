@@ -24,9 +24,11 @@ PINNED = {
     "TQDM_DISABLE": "1",
 }
 ONE_THREAD = {"LAB_THREADS": "1", "OMP_NUM_THREADS": "1"}
+CPU = {"LAB_PROFILE": "cpu"}
+SHORT = {"LAB_PROFILE": "short"}  # `cpu` with a quarter of the training steps
 SMOKE = {"LAB_PROFILE": "smoke", "LAB_STRICT": "0"}
+TRAINS = "01_first_fine_tune"
 NBVAL = ["-p", "no:cacheprovider", "--nbval-cell-timeout=1500", "--nbval-sanitize-with=tests/sanitize.cfg"]
-TRAINS = "01_first_fine_tune"  # at full size
 IN_BROWSER = ("00_start_here", "01_first_fine_tune")  # tests/test_browser.py runs these student editions
 
 
@@ -58,17 +60,16 @@ def side_by_side() -> list[Stage]:
         if shutil.which("chromium") is None or Path(path).stem not in IN_BROWSER
     ]
     strict = ["--nbval", *NBVAL, "--durations=5"]
-    cpu = {"LAB_PROFILE": "cpu", **ONE_THREAD}
     return [
-        Stage("the fine-tune, live, outputs compared", [*strict, *trains], cpu),
         Stage(
             "tests that train or ask the registry",
             ["tests", "-q", "-m", "not browser and (slow or network)", "--durations=5"],
             ONE_THREAD,
         ),
+        Stage("the fine-tune, shortened, outputs compared", [*strict, *trains], {**SHORT, **ONE_THREAD}),
         Stage("JupyterLab in a browser", ["tests/test_browser.py", "-q", "--durations=5"], ONE_THREAD),
         unit(),
-        Stage("other worked solutions, outputs compared", [*strict, *solutions], cpu),
+        Stage("other worked solutions, outputs compared", [*strict, *solutions], {**CPU, **ONE_THREAD}),
         Stage(
             "student editions, no error allowed",
             ["--nbval-lax", *NBVAL, *students, "--durations=3"],

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from labsupport import experiments, files
+from labsupport import chat, experiments, files, profiles, tickets
 from labsupport.files import LabError
 
 
@@ -80,3 +80,17 @@ def test_an_unknown_name_lists_the_names():
 def test_a_missing_record_says_how_to_get_it_back(fake):
     with pytest.raises(LabError, match="git checkout"):
         experiments.published("fake")
+
+
+def test_the_record_of_notebook_01_is_a_whole_run_on_the_present_rows(tokenizer):
+    """`lab.py test` trains a quarter of the steps: what the course says of all of them is this record."""
+    profile = profiles.get("cpu")
+    cells = experiments.published("first_fine_tune")["cells"]
+    metrics = next(cell["metrics"] for cell in cells if cell["cell"]["model"] == "lora")
+    rows = tickets.load("train")[: profile.train_rows]
+    assert metrics["tokens"] == sum(len(chat.encode_example(tokenizer, row).ids) for row in rows)
+    logged = [entry for entry in metrics["log"] if "loss" in entry]
+    assert logged[-1]["step"] == profile.train_rows // profile.batch_size
+    assert max(entry["learning_rate"] for entry in logged) == pytest.approx(profile.learning_rate, rel=0.01)
+    for split in ("test_lookalike", "test_production"):
+        assert [result["id"] for result in metrics[split]] == [row["id"] for row in tickets.load(split)]

@@ -53,7 +53,7 @@ def test_settings_override_the_profile(monkeypatch):
 @pytest.mark.parametrize(
     "setting, value, told",
     [
-        ("LAB_PROFILE", "huge", "cpu, gpu-16gb, gpu-24gb, gpu-80gb, smoke"),
+        ("LAB_PROFILE", "huge", "cpu, gpu-16gb, gpu-24gb, gpu-80gb, short, smoke"),
         ("LAB_DTYPE", "int8", "float32, bfloat16, float16"),
         ("LAB_THREADS", "two", "whole number of at least 1"),
         ("LAB_THREADS", "0", "whole number of at least 1"),
