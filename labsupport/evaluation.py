@@ -3,7 +3,8 @@
 The primary measure is teacher-forced: the model sees the right answer token by token, and we keep the
 negative log-likelihood (NLL, in nats) of each token and whether it was the model's first choice. If
 every token was, greedy decoding would have written exactly this answer, so *forced exact match*
-needs no generation. Generation is only needed to see what the model writes when it is wrong.
+needs no generation. It is a lower bound: the same text in other tokens than the tokenizer's own counts as
+wrong. Generation is needed for these, and to see what the model writes when it is wrong.
 """
 
 from __future__ import annotations
@@ -145,13 +146,21 @@ def f1(predicted: list, expected: list) -> float:
     return 2 * right / (made + due) if made + due else float("nan")
 
 
-def field_f1(rows: list[dict], replies: list[str]) -> dict[str, float]:
-    """F1 of each field; a reply that is not valid JSON claims nothing.
+def field_f1(rows: list[dict], replies: list[str]) -> dict[str, tuple[float, float, float]]:
+    """F1 of each field with its 95 % interval over families: (F1, low, high).
 
-    For intent and urgency, which are never null, this is the accuracy if every reply is valid.
+    A reply that is not valid JSON claims nothing. For intent and urgency, which are never null, F1 is the
+    accuracy if every reply is valid.
     """
     labels = [tickets.parse(reply) or dict.fromkeys(tickets.FIELDS) for reply in replies]
-    return {f: f1([label[f] for label in labels], [row[f] for row in rows]) for f in tickets.FIELDS}
+    families = [row["family"] for row in rows]
+    result = {}
+    for field in tickets.FIELDS:
+        pairs = [(label[field], row[field]) for label, row in zip(labels, rows, strict=True)]
+        right = [2 * (due is not None and made == due) for made, due in pairs]
+        claims = [(made is not None) + (due is not None) for made, due in pairs]
+        result[field] = interval(right, families, sizes=claims)
+    return result
 
 
 def interval(
@@ -160,43 +169,48 @@ def interval(
     seeds: list | None = None,
     level: float = 0.95,
     resamples: int = 2000,
+    sizes=None,
 ) -> tuple[float, float, float]:
     """Mean and percentile bootstrap interval that resamples seed, then family, then row.
 
     values: one number a row (or the difference of two models on the same row: then the interval is
     paired). Rows of one family share a phrasing and are not independent, so whole families are drawn.
+    sizes: what each value is a part of, for a ratio of sums such as F1; 1 each for a mean.
     Returns (mean, low, high) in the unit of `values`.
     """
     values = np.asarray(values, dtype=float)
     if values.size == 0 or len(families) != values.size:
         raise ValueError(f"{values.size} values for {len(families)} families: one family a value")
+    sizes = np.ones_like(values) if sizes is None else np.asarray(sizes, dtype=float)
     seeds = seeds or [0] * values.size
     groups: dict = {}
-    for value, family, seed in zip(values, families, seeds, strict=True):
-        groups.setdefault(seed, {}).setdefault(family, []).append(value)
+    for pair, family, seed in zip(np.stack([values, sizes], axis=1), families, seeds, strict=True):
+        groups.setdefault(seed, {}).setdefault(family, []).append(pair)
     rng = np.random.default_rng(0)
     chosen = rng.integers(len(groups), size=(resamples, len(groups)))
-    totals = np.zeros((resamples, 2))  # sum and number of the rows drawn
+    totals = np.zeros((resamples, 2))  # of the values and of the sizes of the rows drawn
     for number, by_family in enumerate(groups.values()):
         for slot in range(len(groups)):
             here = chosen[:, slot] == number
             totals[here] += resampled(list(by_family.values()), int(here.sum()), rng)
-    means = totals[:, 0] / totals[:, 1]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
+    with np.errstate(invalid="ignore"):  # F1 where nothing is claimed and nothing due is NaN
+        ratios = totals[:, 0] / totals[:, 1]
+        whole = values.sum() / sizes.sum()
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return float(whole), float(low), float(high)
 
 
-def resampled(families: list[list[float]], times: int, rng: np.random.Generator) -> np.ndarray:
-    """Sum and number of the rows in each of `times` resamples of families and of rows in each: (times, 2)."""
-    sizes = np.array([len(rows) for rows in families])
-    padded = np.zeros((len(families), sizes.max()))
-    for row, values in zip(padded, families, strict=True):
-        row[: len(values)] = values
+def resampled(families: list[list[np.ndarray]], times: int, rng: np.random.Generator) -> np.ndarray:
+    """The sum of the rows, pairs of value and size, in each of `times` resamples of families and of rows in
+    each: (times, 2)."""
+    lengths = np.array([len(rows) for rows in families])
+    padded = np.zeros((len(families), lengths.max(), 2))
+    for place, pairs in zip(padded, families, strict=True):
+        place[: len(pairs)] = pairs
     drawn = rng.integers(len(families), size=(times, len(families)))
-    rows = (rng.random((*drawn.shape, sizes.max())) * sizes[drawn][..., None]).astype(int)
-    there = np.arange(sizes.max()) < sizes[drawn][..., None]
-    sums = (padded[drawn[..., None], rows] * there).sum(axis=(1, 2))
-    return np.stack([sums, sizes[drawn].sum(axis=1)], axis=1)
+    rows = (rng.random((*drawn.shape, lengths.max())) * lengths[drawn][..., None]).astype(int)
+    there = np.arange(lengths.max()) < lengths[drawn][..., None]
+    return (padded[drawn[..., None], rows] * there[..., None]).sum(axis=(1, 2))
 
 
 # ---------------------------------------------------------------- recorded results

@@ -482,10 +482,10 @@ expect(
 # %% [markdown]
 # ## All rows (recorded)
 #
-# A sample is a weak witness. `lab.py experiment first_fine_tune` ran this recipe and scored all 600 + 200
-# rows with it (and one row a family with the base model); here is its record, with the machine it ran on.
-# It is one training run: another seed would give somewhat other figures, and the intervals, which only
-# resample test messages, do not show that.
+# A sample is a weak witness. `lab.py experiment first_fine_tune` ran this recipe, scored all 600 + 200 rows
+# with it and wrote a reply to each (with the base model: one row a family, and fewer replies). Here is its
+# record, with the machine it ran on. It is one training run: another seed would give somewhat other figures,
+# and the intervals, which only resample test messages, do not show that.
 
 # %% tags=["core"]
 record = experiments.published("first_fine_tune")["cells"]
@@ -515,6 +515,63 @@ for split in ("test_lookalike", "test_production"):
         table[split, which] = recorded_interval(split, which, lambda result: result["exact"])
         mean, low, high = (100 * value for value in table[split, which])
         print(f"{split:16s} {which:5s} exact match {mean:3.0f} % [{low:.0f}, {high:.0f}]")
+
+# %% [markdown]
+# The replies are recorded too. F1 by field, with intervals over families as before; and is forced exact match
+# what the model writes?
+
+# %% tags=["core"]
+valid, both_rights = {}, []
+for split in ("test_lookalike", "test_production"):
+    row_of = {row["id"]: row for row in tickets.load(split)}
+    for cell in record:
+        key = split, cell["cell"]["model"]
+        results = [result for result in cell["metrics"][split] if result["reply"] is not None]
+        rows, written = [row_of[r["id"]] for r in results], [r["reply"] for r in results]
+        right = [reply_is_right(reply, row) for reply, row in zip(written, rows, strict=True)]
+        forced = [result["exact"] for result in results]
+        both_rights += zip(rows, right, forced, strict=True)
+        valid[key] = evaluation.valid_json(written).mean()
+        print(*key, f"{len(rows)} replies, valid JSON {100 * valid[key]:.1f} %; ", end="")
+        print(f"right as written {sum(right)}, forced {sum(forced)}\n   F1", end="")
+        for field, (mean, low, high) in evaluation.field_f1(rows, written).items():
+            print(f"  {field} {mean:.2f} [{low:.2f}, {high:.2f}]", end="")
+        print()
+of_tuned = [share for (split, which), share in valid.items() if which == "lora"]
+expect("at least 98 % of the tuned model's replies are valid JSON, on both sets", min(of_tuned) >= 0.98)
+
+# %% [markdown]
+# On lookalike some replies are right and were forced to be wrong. What do these have in common?
+
+# %% tags=["core"]
+expect("all that is right as forced is right as written", all(a >= b for _, a, b in both_rights))
+print(", ".join(sorted(row["product"] for row, a, b in both_rights if a > b)))
+
+# %% [markdown]
+# A tokenizer may cut a name otherwise after the quote in `":"Juniper` than after the space in a message:
+
+# %% tags=["core"]
+of_record = AutoTokenizer.from_pretrained(base_model.bundled_folder())
+
+
+def cuts(product: str) -> tuple[list[str], list[str]]:
+    """The product's tokens after a space (without its mark, the first character) and after a quote."""
+    after_space = of_record.tokenize(" " + product)
+    return [after_space[0][1:], *after_space[1:]], of_record.tokenize('":"' + product)[1:]
+
+
+print(*cuts("Juniper tent"))
+right_products = [(cuts(row["product"]), forced) for row, a, forced in both_rights if a and row["product"]]
+for what, alike in (("alike", True), ("otherwise", False)):
+    forced = [forced for (space, quote), forced in right_products if (space == quote) == alike]
+    print(f"right as written, product cut {what}: {len(forced)} replies, forced right {sum(forced)}")
+
+# %% [markdown]
+# The forced measure asks for the tokens that the tokenizer makes of the right answer. The model may copy the
+# pieces it saw in the message instead: other tokens, the same text, a right reply. So forced exact match is
+# a *lower bound*, here two points low on lookalike and exact on production. It needs no writing, gives
+# likelihoods by field besides and is the same for every model, so the course goes on using it; but it is not
+# quite what a user sees.
 
 # %% tags=["core"]
 fig, panels = plots.figure(columns=2, sharey=True)
@@ -560,10 +617,12 @@ expect(
 
 # %% tags=["core"]
 tuned_cell = next(cell for cell in record if cell["cell"]["model"] == "lora")
-tuned_rows = {
-    split: {row["id"]: {"exact": row["exact"]} for row in tuned_cell["metrics"][split]}
-    for split in baselines.SETS
-}
+row_of = {row["id"]: row for split in baselines.SETS for row in tickets.load(split)}
+forced, as_written = {}, {}
+for split in baselines.SETS:
+    results = tuned_cell["metrics"][split]
+    forced[split] = {r["id"]: {"exact": r["exact"]} for r in results}
+    as_written[split] = {r["id"]: {"exact": reply_is_right(r["reply"], row_of[r["id"]])} for r in results}
 others_record = experiments.published("baselines")
 others = baselines.methods(others_record)
 rows_of = {
@@ -575,51 +634,67 @@ print("training rows in these records:", rows_of)
 
 # %% tags=["core"]
 for split in baselines.SETS:
-    print(f"{split}: exact match, and LoRA minus it in points [95 %]")
+    print(f"{split}: exact match, and LoRA (forced) minus it in points [95 %]")
     for name, results in others.items():
         share = 100 * baselines.interval(results[split], split)[0]
-        mean, low, high = (100 * v for v in baselines.paired(tuned_rows[split], results[split], split))
+        mean, low, high = (100 * v for v in baselines.paired(forced[split], results[split], split))
         print(f"   {name:26s} {share:3.0f} %   {mean:+3.0f} [{low:+.0f}, {high:+.0f}]")
+
+# %% [markdown]
+# The prompts were forced too, but the rules are judged by the text they return. So against the rules, LoRA is
+# judged both ways:
 
 # %% tags=["core"]
 prompts = [name for name in others if name.split(" ")[0] in baselines.PROMPTED]
 best = {split: baselines.best(others_record, prompts, split) for split in baselines.SETS}
 for split in baselines.SETS:
-    for rival in (best[split], "rules"):
-        pair = tuned_rows[split], others[rival][split], split
+    for how, ours, rival in (
+        ("forced", forced, best[split]),
+        ("forced", forced, "rules"),
+        ("as written", as_written, "rules"),
+    ):
+        pair = ours[split], others[rival][split], split
         mean, low, high = (100 * value for value in baselines.paired(*pair))
         verdict = "LoRA wins" if low > 0 else f"{rival} wins" if high < 0 else "no difference seen"
-        least = 100 * baselines.detectable(*pair)
-        print(f"{split:16s} LoRA against {rival}: {verdict}; could see {least:.0f} points")
+        print(
+            f"{split:16s} LoRA, {how}, minus {rival}: {mean:+.0f} [{low:+.0f}, {high:+.0f}] {verdict};",
+            end="",
+        )
+        print(f" could see {100 * baselines.detectable(*pair):.0f} points")
 
 
-def beats(rival: str, split: str) -> bool:
+def beats(ours: dict, rival: str, split: str) -> bool:
     """Whether the whole interval of LoRA minus the rival lies above zero."""
-    return baselines.paired(tuned_rows[split], others[rival][split], split)[1] > 0
+    return baselines.paired(ours[split], others[rival][split], split)[1] > 0
 
 
-expect("LoRA beats the best prompt on both sets", all(beats(best[s], s) for s in baselines.SETS))
-expect("LoRA beats the rules on production", beats("rules", "test_production"))
+both = baselines.SETS
+expect("LoRA beats the best prompt on both sets", all(beats(forced, best[split], split) for split in both))
 expect(
-    "LoRA beats rules from the same 512 rows on both sets", all(beats("rules_few", s) for s in baselines.SETS)
+    "LoRA beats rules from the same 512 rows, too", all(beats(forced, "rules_few", split) for split in both)
+)
+expect("on production it beats the rules from all rows", beats(forced, "rules", "test_production"))
+expect(
+    "whether it does on lookalike hangs on the measure",
+    beats(as_written, "rules", "test_lookalike") and not beats(forced, "rules", "test_lookalike"),
 )
 
 # %% [markdown]
 # A model of this size prompts badly, so beating its prompts is easy. The rules are the rival to take
-# seriously: they cost seconds on a processor, and learned from 1,200 rows where LoRA had 512. On messages
-# like the training data these rows cannot tell the two apart; on production LoRA is ahead. Rules from the
-# same 512 rows (`rules_few`) are behind on both sets. Make this comparison before you rent anything.
+# seriously: they cost seconds on a processor, and learned from 1,200 rows where LoRA had 512. On production
+# LoRA is ahead by either measure. On messages like the training data its lead is narrow: by tokens the two
+# cannot be told apart, by text the interval just clears zero, and LoRA's figures come from one training run.
+# The measure was fixed before these replies were read, so the cautious verdict stands: no difference seen.
+# Rules from the same 512 rows (`rules_few`) are behind on both sets. Make this comparison before you rent
+# anything.
 #
 # ## What still fails
 #
-# The production rows whose right answer the tuned model found least likely, of those with a recorded reply.
+# The production rows whose right answer the tuned model found least likely.
 
 # %% tags=["core"]
-texts = {row["id"]: row for row in tickets.load("test_production")}
-first = next(cell for cell in record if cell["cell"]["model"] == "lora")
-written = [result for result in first["metrics"]["test_production"] if result["reply"]]
-for result in sorted(written, key=lambda r: -r["nll"]["all"])[:6]:
-    row = texts[result["id"]]
+for result in sorted(tuned_cell["metrics"]["test_production"], key=lambda r: -r["nll"]["all"])[:6]:
+    row = row_of[result["id"]]
     print(row["text"][:300])
     print("   right", tickets.answer(row))
     print("   wrote", result["reply"], "\n")

@@ -156,6 +156,20 @@ def test_a_reply_is_right_only_as_exactly_the_right_json():
         evaluation.exact_match([row, row], [right])
 
 
+def test_field_f1_is_f1_with_an_interval_over_families():
+    """Half of the families wrong, five rows each: as wide as ten independent rows, not as fifty."""
+    row = {"intent": "return", "product": "lamp", "order_id": None, "urgency": "low"}
+    wrong = tickets.answer(row | {"product": "tent"})
+    rows = [row | {"family": f"family {k // 5}"} for k in range(50)]
+    replies = [wrong if k // 5 % 2 else tickets.answer(row) for k in range(50)]
+    scores = evaluation.field_f1(rows, replies)
+    assert scores["intent"] == (1.0, 1.0, 1.0)
+    predicted = [tickets.parse(reply)["product"] for reply in replies]
+    mean, low, high = scores["product"]
+    assert mean == evaluation.f1(predicted, ["lamp"] * 50) == 0.5
+    assert 0.45 < high - low < 0.8  # in theory 2 x 1.96 x the root of 0.25 / 10
+
+
 @pytest.mark.parametrize(
     ("predicted", "expected", "value"),
     [
@@ -173,10 +187,12 @@ def test_f1(predicted, expected, value):
 
 def test_f1_of_nothing_is_not_a_number_and_invalid_replies_claim_nothing():
     assert math.isnan(evaluation.f1([None], [None]))
-    row = {"intent": "return", "product": None, "order_id": "7", "urgency": "low"}
+    row = {"intent": "return", "product": None, "order_id": "7", "urgency": "low", "family": "a"}
     scores = evaluation.field_f1([row, row], [tickets.answer(row), "no idea"])
-    assert math.isnan(scores.pop("product"))
-    assert scores == pytest.approx({"intent": 2 / 3, "order_id": 2 / 3, "urgency": 2 / 3})
+    assert all(math.isnan(value) for value in scores.pop("product"))
+    assert {field: score[0] for field, score in scores.items()} == pytest.approx(
+        {"intent": 2 / 3, "order_id": 2 / 3, "urgency": 2 / 3}
+    )
 
 
 # ---------------------------------------------------------------- intervals

@@ -62,7 +62,8 @@ QUESTIONS = [
                 "Greedy decoding writes the first choice at each step. If that is the right token every "
                 "time, what it writes is the right answer.",
                 "Step by step the text so far is the right one, so the forced pass and the greedy one "
-                "see the same. At the first miss they part, and the reply is not this answer.",
+                "see the same. At the first miss they part, and the reply has other tokens. (Now and then "
+                "these spell the same text: the measure is a lower bound.)",
                 right=True,
             ),
             Choice(
