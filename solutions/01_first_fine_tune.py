@@ -533,15 +533,16 @@ for split in ("test_lookalike", "test_production"):
         both_rights += zip(rows, right, forced, strict=True)
         valid[key] = evaluation.valid_json(written).mean()
         print(*key, f"{len(rows)} replies, valid JSON {100 * valid[key]:.1f} %; ", end="")
-        print(f"right as written {sum(right)}, forced {sum(forced)}\n   F1", end="")
-        for field, (mean, low, high) in evaluation.field_f1(rows, written).items():
-            print(f"  {field} {mean:.2f} [{low:.2f}, {high:.2f}]", end="")
+        print(f"right as written {sum(right)}, forced {sum(forced)}\n   F1 in %:", end="")
+        for field, found in evaluation.field_f1(rows, written).items():
+            mean, low, high = (100 * value for value in found)
+            print(f"  {field} {mean:.0f} [{low:.0f}, {high:.0f}]", end="")
         print()
 of_tuned = [share for (split, which), share in valid.items() if which == "lora"]
 expect("at least 98 % of the tuned model's replies are valid JSON, on both sets", min(of_tuned) >= 0.98)
 
 # %% [markdown]
-# On lookalike some replies are right and were forced to be wrong. What do these have in common?
+# On lookalike some replies are right that the forced measure calls wrong. What do these have in common?
 
 # %% tags=["core"]
 expect("all that is right as forced is right as written", all(a >= b for _, a, b in both_rights))
