@@ -140,10 +140,15 @@ def f1(predicted: list, expected: list) -> float:
 
     F1 = 2·TP / (claims made + claims due); NaN where there is neither.
     """
-    made = sum(value is not None for value in predicted)
-    due = sum(value is not None for value in expected)
-    right = sum(e is not None and p == e for p, e in zip(predicted, expected, strict=True))
-    return 2 * right / (made + due) if made + due else float("nan")
+    right, claims = f1_terms(predicted, expected)
+    return sum(right) / sum(claims) if sum(claims) else float("nan")
+
+
+def f1_terms(predicted: list, expected: list) -> tuple[list[int], list[int]]:
+    """For each row twice its true positives, and the claims made and due: F1 is the ratio of their sums."""
+    pairs = list(zip(predicted, expected, strict=True))
+    right = [2 * (due is not None and made == due) for made, due in pairs]
+    return right, [(made is not None) + (due is not None) for made, due in pairs]
 
 
 def field_f1(rows: list[dict], replies: list[str]) -> dict[str, tuple[float, float, float]]:
@@ -156,9 +161,7 @@ def field_f1(rows: list[dict], replies: list[str]) -> dict[str, tuple[float, flo
     families = [row["family"] for row in rows]
     result = {}
     for field in tickets.FIELDS:
-        pairs = [(label[field], row[field]) for label, row in zip(labels, rows, strict=True)]
-        right = [2 * (due is not None and made == due) for made, due in pairs]
-        claims = [(made is not None) + (due is not None) for made, due in pairs]
+        right, claims = f1_terms([label[field] for label in labels], [row[field] for row in rows])
         result[field] = interval(right, families, sizes=claims)
     return result
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from labsupport import baselines, baselines_prompting, baselines_rules, evaluation, tickets
+from labsupport import baselines, baselines_prompting, baselines_rules, chat, evaluation, profiles, tickets
 from labsupport.experiment_list import baselines as experiment
 from labsupport.files import LabError
 
@@ -230,7 +230,23 @@ def test_free_replies_with_a_reused_prefix_are_generates(model, tokenizer, rows,
 
     monkeypatch.setenv("LAB_PROFILE", "smoke")  # cuts replies short
     prompts = baselines_prompting.prompts(tokenizer, "zero_shot", [], rows, wording="short", examples=0)
-    assert scoring.generate(model, tokenizer, rows, prompts) == evaluation.generate(model, tokenizer, rows)
+    plain = [plain_reply(model, tokenizer, chat.prompt_ids(tokenizer, row["text"])) for row in rows]
+    assert all(plain) and len(set(plain)) > 1
+    assert scoring.generate(model, tokenizer, rows, prompts) == plain
+    assert evaluation.generate(model, tokenizer, rows) == plain
+
+
+def plain_reply(model, tokenizer, prompt: list[int]) -> str:
+    """One greedy reply by one forward pass a token, with no cache, no padding and no generate."""
+    import torch
+
+    ids = list(prompt)
+    for _ in range(profiles.current().reply_tokens):
+        with torch.no_grad():
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        if ids[-1] == tokenizer.eos_token_id:
+            break
+    return tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
 
 
 def test_constrained_replies_are_valid_and_copied_even_from_a_random_model(model, tokenizer, rows):

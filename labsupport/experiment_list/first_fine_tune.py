@@ -27,13 +27,11 @@ def run(cell: dict) -> dict:
         model, tokenizer = base_model.load()
     result["dtype"] = profiles.current().dtype
     for split in ("test_lookalike", "test_production"):
-        rows = tickets.load(split)
+        rows = written = tickets.load(split)
         if cell["model"] == "base":
             rows = list({row["family"]: row for row in rows}.values())
-        scores = evaluation.recorded(model, tokenizer, rows, "score", evaluation.score)
-        written = rows
-        if cell["model"] == "base":
             written = rows[:: len(rows) // BASE_REPLIES][:BASE_REPLIES]
+        scores = evaluation.recorded(model, tokenizer, rows, "score", evaluation.score)
         replies = evaluation.recorded(model, tokenizer, written, "generate", evaluation.generate)
         by_id = {row["id"]: reply for row, reply in zip(written, replies, strict=True)}
         result[split] = [
