@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from labsupport.files import LabError
+from labsupport.core.files import LabError
 
 HELP = """\
 start        set up everything, then open JupyterLab on the course  (--no-browser, --port)
@@ -37,7 +37,7 @@ def doctor(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--calibrate", action="store_true", help="measure the speed anew: 20 seconds")
     asked = parser.parse_args(arguments)
-    from labsupport import doctor as examination
+    from labsupport.upkeep import doctor as examination
 
     result = examination.examine(calibrate=asked.calibrate)
     print(json.dumps(result, indent=1) if asked.json else examination.report(result))
@@ -47,7 +47,7 @@ def doctor(arguments: list[str]) -> int:
 def set_up(arguments: list[str]) -> int:
     argparse.ArgumentParser(prog="lab.py setup").parse_args(arguments)
     os.environ["TQDM_DISABLE"] = "1"  # read when a library is imported; lab.py shows the progress
-    from labsupport import doctor as examination
+    from labsupport.upkeep import doctor as examination
 
     examination.set_up()
     return 0
@@ -57,7 +57,7 @@ def validate(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="lab.py validate")
     parser.add_argument("files", nargs="+", type=Path, help="JSON Lines files of ticket rows")
     asked = parser.parse_args(arguments)
-    from labsupport import tickets
+    from labsupport.tasks import tickets
 
     problems = 0
     for path in asked.files:
@@ -75,7 +75,7 @@ def build(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="compare with the masters, build nothing")
     parser.add_argument("--student", action="store_true", help="only the student edition: no execution")
     asked = parser.parse_args(arguments)
-    from labsupport import notebook_builder
+    from labsupport.upkeep import notebook_builder
 
     if asked.check:
         problems = notebook_builder.check()
@@ -87,14 +87,14 @@ def build(arguments: list[str]) -> int:
 
 
 def bench(arguments: list[str]) -> int:
-    from labsupport import bench as benchmark
+    from labsupport.upkeep import bench as benchmark
 
     return benchmark.main(arguments)
 
 
 def data(arguments: list[str]) -> int:
     argparse.ArgumentParser(prog="lab.py data").parse_args(arguments)
-    from labsupport import tickets_generator
+    from labsupport.tasks import tickets_generator
 
     tickets_generator.write()
     return 0
@@ -106,7 +106,7 @@ def experiment(arguments: list[str]) -> int:
     parser.add_argument("--publish", action="store_true", help="copy the record to data/experiments")
     parser.add_argument("--list", action="store_true", help="name the experiments")
     asked = parser.parse_args(arguments)
-    from labsupport import experiments
+    from labsupport.evaluation import experiments
 
     if asked.list or not asked.name:
         print("\n".join(experiments.names()))
@@ -118,32 +118,32 @@ def experiment(arguments: list[str]) -> int:
 
 def lock(arguments: list[str]) -> int:
     argparse.ArgumentParser(prog="lab.py lock").parse_args(arguments)
-    from labsupport import lock as locking
+    from labsupport.upkeep import lock as locking
 
     locking.write()
     return 0
 
 
 def progress(arguments: list[str]) -> int:
-    from labsupport import progress as answered
+    from labsupport.teaching import progress as answered
 
     return answered.main(arguments)
 
 
 def claims(arguments: list[str]) -> int:
-    from labsupport import claims as ledger
+    from labsupport.teaching import claims as ledger
 
     return ledger.main(arguments)
 
 
 def plan(arguments: list[str]) -> int:
-    from labsupport import memory
+    from labsupport.memory import planner
 
-    return memory.main(arguments)
+    return planner.main(arguments)
 
 
 def cost(arguments: list[str]) -> int:
-    from labsupport import cost as estimator
+    from labsupport.memory import cost as estimator
 
     return estimator.main(arguments)
 

@@ -26,13 +26,13 @@ import importlib.util, pathlib, runpy, sys
 if importlib.util.find_spec("labsupport") is None:
     here = pathlib.Path.cwd()
     folders = [here, *here.parents, *here.glob("*/")]
-    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    found = [f for p in folders if (f := p / "labsupport" / "bare_kernel.py").exists()]
     if not found:
         sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
     runpy.run_path(str(found[0]), run_name="__main__")
 
 # %% tags=["core"]
-from labsupport import upstream
+from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.keep_freed_memory()  # a faster allocator setting on a CPU
@@ -40,12 +40,19 @@ upstream.keep_freed_memory()  # a faster allocator setting on a CPU
 # %% tags=["core"]
 import torch
 
-from labsupport import base_model, baselines, baselines_grammar, baselines_rules, doctor, evaluation
-from labsupport import baselines_prompting as prompting
-from labsupport import baselines_scoring as scoring
-from labsupport import experiments, plots, predictions, prefixes, profiles, tickets
-from labsupport.claims import expect
-from labsupport.exercises import start_here as exercises
+from labsupport.baselines import comparisons, grammar, rule_based
+from labsupport.evaluation import intervals, metrics
+from labsupport.models import base_model
+from labsupport.upkeep import doctor
+from labsupport.baselines import prompting
+from labsupport.baselines import prompt_scoring
+from labsupport.core import plots, profiles
+from labsupport.evaluation import experiments
+from labsupport.tasks import tickets
+from labsupport.teaching import predictions
+from labsupport.training import prefixes
+from labsupport.teaching.claims import expect
+from labsupport.notebooks.nb00_start_here import exercises
 
 # %% [markdown]
 # ## Is this machine ready?
@@ -99,7 +106,7 @@ print(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_pro
 
 # %% tags=["core"]
 train, validation = tickets.load("train"), tickets.load("validation")
-sets = {split: baselines.one_each(split) for split in baselines.SETS}
+sets = {split: comparisons.one_each(split) for split in comparisons.SETS}
 for row in train[:3]:
     print(row["text"], "\n   ->", tickets.answer(row), "\n")
 print(len(train), "training rows;", {split: len(rows) for split, rows in sets.items()}, "test rows")
@@ -136,7 +143,7 @@ majority_of = exercises.majority.or_reference(majority)
 constant = majority_of(train)
 print(constant)
 for split, rows in sets.items():
-    rights = baselines.field_rights([constant] * len(rows), rows)
+    rights = metrics.field_rights([constant] * len(rows), rows)
     shares = {field: sum(r[field] for r in rights) / len(rows) for field in tickets.FIELDS}
     exact = sum(all(r.values()) for r in rights)
     print(f"{split:16s}", {f: f"{100 * s:.0f} %" for f, s in shares.items()}, f"exact {exact}/{len(rows)}")
@@ -147,7 +154,7 @@ for split, rows in sets.items():
 #
 # ## Without a language model
 #
-# `baselines_rules.py` is what an engineer would write in an afternoon:
+# `rule_based.py` is what an engineer would write in an afternoon:
 #
 # - `order_id`: a regular expression, and words before a number that rule it out ("invoice", "tracking");
 # - `intent`, `urgency`: *TF-IDF* (each word, word pair and run of letters weighted by how rare it is), then
@@ -161,10 +168,10 @@ for split, rows in sets.items():
 guess = None  # your guess, in percent
 
 # %% tags=["core", "nbval-ignore-output"]
-rules = baselines_rules.fit(train, validation)
+rules = rule_based.fit(train, validation)
 print("chosen on validation:", rules.settings)
 for split, rows in sets.items():
-    rights = baselines.field_rights(rules.predict([row["text"] for row in rows]), rows)
+    rights = metrics.field_rights(rules.predict([row["text"] for row in rows]), rows)
     shares = {field: sum(r[field] for r in rights) / len(rows) for field in tickets.FIELDS}
     exact = [all(r.values()) for r in rights]
     print(
@@ -206,10 +213,10 @@ error_of = exercises.clustered_error.or_reference(clustered_error)
 # %% tags=["core", "nbval-ignore-output"]
 every = tickets.load("test_lookalike")
 labels = rules.predict([row["text"] for row in every])
-right = [float(r["intent"]) for r in baselines.field_rights(labels, every)]
+right = [float(r["intent"]) for r in metrics.field_rights(labels, every)]
 by_row = error_of(right, [row["id"] for row in every])  # each row its own family
 by_family = error_of(right, [row["family"] for row in every])
-mean, low, high = evaluation.interval(right, [row["family"] for row in every])
+mean, low, high = intervals.interval(right, [row["family"] for row in every])
 print(f"{len(every)} rows, intent right in {100 * mean:.0f} %")
 print(f"95 %: rows as independent +-{196 * by_row:.1f} points, families +-{196 * by_family:.1f}")
 print(f"bootstrap that draws whole families: [{100 * low:.0f}, {100 * high:.0f}]")
@@ -217,7 +224,7 @@ expect("families make the interval wider", by_row < by_family)
 assert abs(1.96 * by_family - (high - low) / 2) < 0.02
 
 # %% [markdown]
-# The formula and the bootstrap agree; the course uses the bootstrap (`evaluation.interval`), which also works
+# The formula and the bootstrap agree; the course uses the bootstrap (`intervals.interval`), which also works
 # for differences and several seeds. From here on, one row of each family.
 #
 # ## Prompting
@@ -232,7 +239,9 @@ print(len(few), "of", len(sets["test_production"]), "production messages")
 
 # %% tags=["core", "nbval-ignore-output"]
 zero_shot = prompting.prompts(tokenizer, "zero_shot", train, few, wording="values", examples=0)
-for row, reply in zip(few[:2], scoring.generate(model, tokenizer, few[:2], zero_shot[:2]), strict=True):
+for row, reply in zip(
+    few[:2], prompt_scoring.generate(model, tokenizer, few[:2], zero_shot[:2]), strict=True
+):
     print(row["text"][:160], "\n   wrote", repr(reply[:160]), "\n")
 
 # %% [markdown]
@@ -259,7 +268,7 @@ for name, prompts in shots.items():
 # %% tags=["core", "nbval-ignore-output"]
 scores = {}
 for name, prompts in shots.items():
-    scores[name] = scoring.score(model, tokenizer, few, prompts)
+    scores[name] = prompt_scoring.score(model, tokenizer, few, prompts)
     nll = {f: sum(s["nll"][f] for s in scores[name]) / len(few) for f in tickets.FIELDS}
     print(f"{name:17s}", {field: f"{value:.1f}" for field, value in nll.items()}, "nats")
 
@@ -271,13 +280,13 @@ for name, prompts in shots.items():
 # Ours also says that a product or an order id is null or a run of words of the message.
 
 # %% tags=["core"]
-print(baselines_grammar.grammar("where is my tent?"))
+print(grammar.grammar("where is my tent?"))
 
 # %% tags=["core", "nbval-ignore-output"]
-constrained = scoring.generate(model, tokenizer, few[:2], shots["4 retrieved"][:2], constrained=True)
+constrained = prompt_scoring.generate(model, tokenizer, few[:2], shots["4 retrieved"][:2], constrained=True)
 for row, reply in zip(few[:2], constrained, strict=True):
     print("wrote", reply, "\nright", tickets.answer(row), "\n")
-assert evaluation.valid_json(constrained).all()
+assert metrics.valid_json(constrained).all()
 
 # %% [markdown]
 # ### Exercise 3: a constrained choice
@@ -300,7 +309,7 @@ exercises.likeliest.check(likeliest)
 choice_of = exercises.likeliest.or_reference(likeliest)
 
 # %% tags=["core", "nbval-ignore-output"]
-found = scoring.intent_log_probs(model, tokenizer, shots["8 fixed examples"])
+found = prompt_scoring.intent_log_probs(model, tokenizer, shots["8 fixed examples"])
 chosen = [choice_of(candidates) for candidates in found]
 for row, intent in zip(few, chosen, strict=True):
     print(f"{intent:9s} right: {row['intent']:9s} {row['text'][:70]!r}")
@@ -325,12 +334,12 @@ for cell in record["cells"]:
     print(f"{cell['cell']['baseline']:10s}", cell["metrics"]["settings"])
 
 # %% tags=["core"]
-methods = baselines.methods(record)
-for split in baselines.SETS:
+methods = comparisons.methods(record)
+for split in comparisons.SETS:
     print(f"\n{split:27s}    exact [95 %]   ", "  ".join(f"{field:>8s}" for field in tickets.FIELDS))
     for name, results in methods.items():
-        mean, low, high = (100 * value for value in baselines.interval(results[split], split))
-        fields = [100 * baselines.interval(results[split], split, field)[0] for field in tickets.FIELDS]
+        mean, low, high = (100 * value for value in comparisons.interval(results[split], split))
+        fields = [100 * comparisons.interval(results[split], split, field)[0] for field in tickets.FIELDS]
         print(
             f"{name:27s} {mean:3.0f} % [{low:3.0f}, {high:3.0f}]",
             "".join(f"{value:8.0f} %" for value in fields),
@@ -342,29 +351,29 @@ for split in baselines.SETS:
 
 # %% tags=["core"]
 fig, panels = plots.figure(columns=2, height=3.6, sharey=True)
-for axes, split in zip(panels, baselines.SETS, strict=True):
+for axes, split in zip(panels, comparisons.SETS, strict=True):
     for place, (name, results) in enumerate(methods.items()):
-        mean, low, high = (100 * value for value in baselines.interval(results[split], split))
-        colour = plots.ORANGE if name.split(" ")[0] in baselines.PROMPTED else plots.BLUE
+        mean, low, high = (100 * value for value in comparisons.interval(results[split], split))
+        colour = plots.ORANGE if name.split(" ")[0] in comparisons.PROMPTED else plots.BLUE
         axes.plot([low, high], [place] * 2, color=colour)
         axes.plot(mean, place, "o", color=colour)
     axes.set(xlabel="exact match (%)", title=split, xlim=(-1, None))
     axes.set_yticks(range(len(methods)), list(methods))
 panels[0].invert_yaxis()
-best = {split: baselines.best(record, methods, split) for split in baselines.SETS}
+best = {split: comparisons.best(record, methods, split) for split in comparisons.SETS}
 summary = ", ".join(f"{split.removeprefix('test_')}: {name}" for split, name in best.items())
 fig.suptitle(f"The best without fine-tuning: {summary}", x=0.02, ha="left")
 plots.show(fig, f"Exact match of each baseline with 95 % intervals on both test sets. Best: {summary}.")
 
 # %% tags=["core"]
-top = baselines.interval(methods[best["test_production"]]["test_production"], "test_production")[0]
+top = comparisons.interval(methods[best["test_production"]]["test_production"], "test_production")[0]
 predictions.compare(guess, 100 * top, unit="%")
-prompted = [name for name in methods if name.split(" ")[0] in baselines.PROMPTED]
-for split in baselines.SETS:
-    name = baselines.best(record, prompted, split)
+prompted = [name for name in methods if name.split(" ")[0] in comparisons.PROMPTED]
+for split in comparisons.SETS:
+    name = comparisons.best(record, prompted, split)
     pair = methods["rules"][split], methods[name][split]
-    mean, low, high = (100 * value for value in baselines.paired(*pair, split))
-    least = 100 * baselines.detectable(*pair, split)
+    mean, low, high = (100 * value for value in comparisons.paired(*pair, split))
+    least = 100 * comparisons.detectable(*pair, split)
     print(
         f"{split:16s} rules minus {name}: {mean:+.0f} points [{low:.0f}, {high:.0f}]; could see {least:.0f}"
     )
@@ -374,21 +383,21 @@ for split in baselines.SETS:
 # smallest difference that so many rows would show four times in five. Field by field, who wins?
 
 # %% tags=["core"]
-for split in baselines.SETS:
-    name = baselines.best(record, prompted, split)
+for split in comparisons.SETS:
+    name = comparisons.best(record, prompted, split)
     pair = methods["rules"][split], methods[name][split]
     for field in tickets.FIELDS:
-        mean, low, high = (100 * value for value in baselines.paired(*pair, split, field))
+        mean, low, high = (100 * value for value in comparisons.paired(*pair, split, field))
         verdict = "rules win" if low > 0 else "the prompt wins" if high < 0 else "no difference seen"
         print(f"{split:16s} {field:9s} {mean:+4.0f} points [{low:4.0f}, {high:4.0f}]: {verdict}")
 expect(
     "rules win the order id on both sets",
     all(
-        baselines.paired(methods["rules"][s], methods[baselines.best(record, prompted, s)][s], s, "order_id")[
-            1
-        ]
+        comparisons.paired(
+            methods["rules"][s], methods[comparisons.best(record, prompted, s)][s], s, "order_id"
+        )[1]
         > 0
-        for s in baselines.SETS
+        for s in comparisons.SETS
     ),
 )
 
@@ -405,15 +414,15 @@ expect(
 # its answer. Where it differs from a guide, it says why. Start with this notebook's task:
 
 # %% tags=["core"]
-from labsupport.explorers import decision
+from labsupport.notebooks.nb00_start_here import decision_explorer
 
-decision.explore(need="form", closed=True, must_be_valid=True, examples=1200, parameters_b=7)
+decision_explorer.explore(need="form", closed=True, must_be_valid=True, examples=1200, parameters_b=7)
 
 # %% [markdown]
 # Where it departs from the guides:
 
 # %% tags=["core"]
-from labsupport.decision import DISAGREEMENTS
+from labsupport.baselines.decision import DISAGREEMENTS
 
 for where, why in DISAGREEMENTS.items():
     print(f"{where}. {why}\n")
@@ -424,7 +433,7 @@ for where, why in DISAGREEMENTS.items():
 # What this notebook settles of the guides' claims, for this model and this task:
 
 # %% tags=["core", "claim-N7"]
-from labsupport.verifications import start_here as verified
+from labsupport.notebooks.nb00_start_here import claims as verified
 
 print("Prompting gets you 80 % of the way (guide 003): not reproduced here.")
 print("  ", verified.n7())
@@ -449,9 +458,9 @@ print("  ", verified.n11())
 # ## Checkpoint
 
 # %% tags=["core"]
-from labsupport import checkpoints
+from labsupport.teaching import quiz
 
-checkpoints.ask("00_start_here")
+quiz.ask("00_start_here")
 
 # %% [markdown]
 # ## On a rented GPU

@@ -26,13 +26,13 @@ import importlib.util, pathlib, runpy, sys
 if importlib.util.find_spec("labsupport") is None:
     here = pathlib.Path.cwd()
     folders = [here, *here.parents, *here.glob("*/")]
-    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    found = [f for p in folders if (f := p / "labsupport" / "bare_kernel.py").exists()]
     if not found:
         sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
     runpy.run_path(str(found[0]), run_name="__main__")
 
 # %% tags=["core"]
-from labsupport import upstream
+from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.keep_freed_memory()  # a faster allocator setting for training on a CPU
@@ -48,11 +48,18 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from labsupport import base_model, baselines, chat, checkpoints, evaluation, experiments, files
-from labsupport import plots, predictions, prefixes, profiles, tickets, training
-from labsupport.claims import expect
-from labsupport.exercises import first_fine_tune as exercises
-from labsupport.experiment_list.baselines import TRAIN_ROWS
+from labsupport.baselines import comparisons
+from labsupport.core import files
+from labsupport.evaluation import experiments, intervals, metrics, result_store, scoring
+from labsupport.models import base_model, chat
+from labsupport.teaching import quiz
+from labsupport.core import plots, profiles
+from labsupport.tasks import tickets
+from labsupport.teaching import predictions
+from labsupport.training import prefixes, run_store
+from labsupport.teaching.claims import expect
+from labsupport.notebooks.nb01_first_fine_tune import exercises
+from labsupport.notebooks.nb00_start_here.baselines_experiment import TRAIN_ROWS
 
 # %% tags=["core", "nbval-ignore-output"]
 profile = profiles.current()
@@ -110,7 +117,7 @@ model = AutoModelForCausalLM.from_pretrained(
 )
 
 # %% tags=["core", "nbval-ignore-output"]
-for reply in evaluation.generate(model, tokenizer, train_rows[:3]):
+for reply in scoring.generate(model, tokenizer, train_rows[:3]):
     print(repr(reply[:160]))
 
 # %% [markdown]
@@ -327,12 +334,12 @@ print("the same loss")
 # %% [markdown]
 # ## Train
 #
-# `training.recorded` trains once and keeps the result under a fingerprint of everything that decides it:
+# `run_store.recorded` trains once and keeps the result under a fingerprint of everything that decides it:
 # rows, weights, arguments, code, versions. Run the cell again and it loads; kill it half-way and it resumes.
 # (`trainer.train()` alone would do the training.)
 
 # %% tags=["core", "nbval-ignore-output"]
-run = training.recorded(trainer, "first_fine_tune")
+run = run_store.recorded(trainer, "first_fine_tune")
 tuned = trainer.model
 
 # %% tags=["core", "nbval-ignore-output"]
@@ -424,14 +431,14 @@ guess = None  # your guess, in percent
 scores = {}
 for name, rows in sets.items():
     with tuned.disable_adapter():  # the base model
-        scores[name, "base"] = evaluation.recorded(tuned, tokenizer, rows, "score", evaluation.score)
-    scores[name, "LoRA"] = evaluation.recorded(tuned, tokenizer, rows, "score", evaluation.score)
+        scores[name, "base"] = result_store.recorded(tuned, tokenizer, rows, "score", scoring.score)
+    scores[name, "LoRA"] = result_store.recorded(tuned, tokenizer, rows, "score", scoring.score)
 
 # %% tags=["core", "nbval-ignore-output"]
 nll = {}
 for (name, which), result in scores.items():
     families = [row["family"] for row in sets[name]]
-    mean, low, high = evaluation.interval([s["exact"] for s in result], families)
+    mean, low, high = intervals.interval([s["exact"] for s in result], families)
     nll[name, which] = {f: sum(s["nll"][f] for s in result) / len(result) for f in tickets.FIELDS}
     print(
         f"{name:10s} {which:4s}  exact {100 * mean:3.0f} % [{100 * low:.0f}, {100 * high:.0f}]  NLL", end=""
@@ -455,8 +462,8 @@ predictions.compare(guess, 100 * sum(production) / len(production), unit="%")
 some = {name: rows[: profile.generate_rows] for name, rows in sets.items()}
 both = [row for rows in some.values() for row in rows]  # at once: twelve replies take little longer than six
 with tuned.disable_adapter():
-    texts = {"base": evaluation.recorded(tuned, tokenizer, both, "generate", evaluation.generate)}
-texts["LoRA"] = evaluation.recorded(tuned, tokenizer, both, "generate", evaluation.generate)
+    texts = {"base": result_store.recorded(tuned, tokenizer, both, "generate", scoring.generate)}
+texts["LoRA"] = result_store.recorded(tuned, tokenizer, both, "generate", scoring.generate)
 replies, size = {}, len(some["lookalike"])
 for which, both_sets in texts.items():
     replies["lookalike", which], replies["production", which] = both_sets[:size], both_sets[size:]
@@ -468,7 +475,7 @@ for (name, which), written in replies.items():
     right = sum(reply_is_right(reply, row) for reply, row in zip(written, rows, strict=True))
     labels_read = [tickets.parse(reply) or dict.fromkeys(tickets.FIELDS) for reply in written]
     values = {f: f1_of([label[f] for label in labels_read], [row[f] for row in rows]) for f in tickets.FIELDS}
-    valid[name, which] = int(evaluation.valid_json(written).sum())
+    valid[name, which] = int(metrics.valid_json(written).sum())
     counts = f"valid JSON {valid[name, which]}/{len(rows)}  right {right}/{len(rows)}"
     print(
         f"{name:10s} {which:4s}  {counts}  F1"
@@ -505,7 +512,7 @@ def recorded_interval(split: str, which: str, measure) -> tuple[float, float, fl
                 values.append(measure(result))
                 families.append(family[result["id"]])
                 seeds.append(cell["cell"]["seed"])
-    return evaluation.interval(values, families, seeds)
+    return intervals.interval(values, families, seeds)
 
 
 # %% tags=["core"]
@@ -521,20 +528,20 @@ for split in ("test_lookalike", "test_production"):
 # what the model writes?
 
 # %% tags=["core"]
-row_of = {row["id"]: row for split in baselines.SETS for row in tickets.load(split)}
+row_of = {row["id"]: row for split in comparisons.SETS for row in tickets.load(split)}
 forced, as_written, valid_share = {}, {}, {}  # of each set and model, for the rows with a reply
-for split in baselines.SETS:
+for split in comparisons.SETS:
     for cell in record:
         key = split, cell["cell"]["model"]
         results = [result for result in cell["metrics"][split] if result["reply"] is not None]
         rows, written = [row_of[r["id"]] for r in results], [r["reply"] for r in results]
         forced[key] = {r["id"]: r["exact"] for r in results}
         as_written[key] = {r["id"]: reply_is_right(r["reply"], row_of[r["id"]]) for r in results}
-        valid_share[key] = evaluation.valid_json(written).mean()
+        valid_share[key] = metrics.valid_json(written).mean()
         print(*key, f"{len(rows)} replies, valid JSON {100 * valid_share[key]:.1f} %; ", end="")
         print(f"right as written {sum(as_written[key].values())}, forced {sum(forced[key].values())}")
         print("   F1 in %:", end="")
-        for field, found in evaluation.field_f1(rows, written).items():
+        for field, found in metrics.field_f1(rows, written).items():
             mean, low, high = (100 * value for value in found)
             print(f"  {field} {mean:.0f} [{low:.0f}, {high:.0f}]", end="")
         print()
@@ -619,7 +626,7 @@ expect(
 
 # %% tags=["core"]
 others_record = experiments.published("baselines")
-others = baselines.methods(others_record)
+others = comparisons.methods(others_record)
 rows_of = {
     "rules": len(tickets.load("train")),
     "rules_few": TRAIN_ROWS,
@@ -634,12 +641,12 @@ def rights_of_tuned(rights: dict, split: str) -> dict:
     return {i: {"exact": right} for i, right in rights[split, "lora"].items()}
 
 
-for split in baselines.SETS:
+for split in comparisons.SETS:
     print(f"{split}: exact match, and LoRA (forced) minus it in points [95 %]")
     for name, results in others.items():
-        share = 100 * baselines.interval(results[split], split)[0]
+        share = 100 * comparisons.interval(results[split], split)[0]
         pair = rights_of_tuned(forced, split), results[split], split
-        mean, low, high = (100 * value for value in baselines.paired(*pair))
+        mean, low, high = (100 * value for value in comparisons.paired(*pair))
         print(f"   {name:26s} {share:3.0f} %   {mean:+3.0f} [{low:+.0f}, {high:+.0f}]")
 
 # %% [markdown]
@@ -647,29 +654,29 @@ for split in baselines.SETS:
 # judged both ways:
 
 # %% tags=["core"]
-prompts = [name for name in others if name.split(" ")[0] in baselines.PROMPTED]
-best = {split: baselines.best(others_record, prompts, split) for split in baselines.SETS}
-for split in baselines.SETS:
+prompts = [name for name in others if name.split(" ")[0] in comparisons.PROMPTED]
+best = {split: comparisons.best(others_record, prompts, split) for split in comparisons.SETS}
+for split in comparisons.SETS:
     for how, ours, rival in (
         ("forced", forced, best[split]),
         ("forced", forced, "rules"),
         ("as written", as_written, "rules"),
     ):
         pair = rights_of_tuned(ours, split), others[rival][split], split
-        mean, low, high = (100 * value for value in baselines.paired(*pair))
+        mean, low, high = (100 * value for value in comparisons.paired(*pair))
         verdict = "LoRA wins" if low > 0 else f"{rival} wins" if high < 0 else "no difference seen"
-        least = 100 * baselines.detectable(*pair)
+        least = 100 * comparisons.detectable(*pair)
         print(f"{split:16s} LoRA, {how}, minus {rival}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]", end=" ")
         print(f"{verdict}; could see {least:.0f} points")
 
 
 def beats(ours: dict, rival: str, split: str) -> bool:
     """Whether the whole interval of LoRA minus the rival lies above zero."""
-    return baselines.paired(rights_of_tuned(ours, split), others[rival][split], split)[1] > 0
+    return comparisons.paired(rights_of_tuned(ours, split), others[rival][split], split)[1] > 0
 
 
-expect("LoRA beats the best prompt on both sets", all(beats(forced, best[s], s) for s in baselines.SETS))
-few = all(beats(forced, "rules_few", split) for split in baselines.SETS)
+expect("LoRA beats the best prompt on both sets", all(beats(forced, best[s], s) for s in comparisons.SETS))
+few = all(beats(forced, "rules_few", split) for split in comparisons.SETS)
 expect("LoRA beats rules from the same 512 rows on both sets", few)
 expect("on production it beats the rules from all rows", beats(forced, "rules", "test_production"))
 expect(
@@ -726,7 +733,7 @@ for split in ("test_lookalike", "test_production"):
 # ## Checkpoint
 
 # %% tags=["core"]
-checkpoints.ask("01_first_fine_tune")
+quiz.ask("01_first_fine_tune")
 
 # %% [markdown]
 # ## On a rented GPU

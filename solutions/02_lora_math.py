@@ -27,13 +27,13 @@ import importlib.util, pathlib, runpy, sys
 if importlib.util.find_spec("labsupport") is None:
     here = pathlib.Path.cwd()
     folders = [here, *here.parents, *here.glob("*/")]
-    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    found = [f for p in folders if (f := p / "labsupport" / "bare_kernel.py").exists()]
     if not found:
         sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
     runpy.run_path(str(found[0]), run_name="__main__")
 
 # %% tags=["core"]
-from labsupport import upstream
+from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.keep_freed_memory()  # a faster allocator setting for training on a CPU
@@ -47,13 +47,17 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from labsupport import base_model, chat, checkpoints, counting, evaluation, experiments, lora
-from labsupport import plots, predictions, profiles, tickets
-from labsupport.claims import expect
-from labsupport.experiment_list import spectrum
-from labsupport.exercises import lora_math as exercises
-from labsupport.explorers import low_rank
-from labsupport.files import LabError
+from labsupport.evaluation import experiments, intervals
+from labsupport.models import base_model, chat, counting, lora
+from labsupport.teaching import quiz
+from labsupport.core import plots, profiles
+from labsupport.tasks import tickets
+from labsupport.teaching import predictions
+from labsupport.teaching.claims import expect
+from labsupport.notebooks.nb02_lora_math import spectrum_experiment
+from labsupport.notebooks.nb02_lora_math import exercises
+from labsupport.notebooks.nb02_lora_math import low_rank_explorer
+from labsupport.core.files import LabError
 
 # %% tags=["core", "nbval-ignore-output"]
 torch.set_num_threads(profiles.current().threads)
@@ -637,7 +641,7 @@ def median_rank(arm: str, module: str | None = None) -> float:
 
 print("median rank for 90 % of the energy")
 print(f"{'':10s}", *(f"{arm:>15s}" for arm in arms), f"{'random signs':>15s}")
-for module in spectrum.MODULES:
+for module in spectrum_experiment.MODULES:
     shape = next(m["shape"] for m in arms["adamw"]["matrices"] if m["module"] == module)
     signs = rank_of(lora.random_spectrum(*shape).tolist(), 0.9)
     print(f"{module:10s}", *(f"{median_rank(arm, module):15.0f}" for arm in arms), f"{signs:15d}")
@@ -655,7 +659,7 @@ for panel, module in zip(axes, ("q_proj", "v_proj", "down_proj"), strict=True):
         matrices = [m for m in arms[arm]["matrices"] if m["module"] == module]
         shares = zip(*(m["energy"] for m in matrices), strict=True)
         curve = [100 * statistics.median(values) for values in shares]
-        panel.plot(spectrum.RANKS, curve, color=colour, linestyle=line, label=arm)
+        panel.plot(spectrum_experiment.RANKS, curve, color=colour, linestyle=line, label=arm)
     noise = 100 * lora.energy_curve(lora.random_spectrum(*matrices[0]["shape"]))
     panel.plot(range(1, len(noise) + 1), noise, color=plots.GREY, linestyle=":", label="random signs")
     panel.set(xlabel="rank", title=module, xscale="log")
@@ -694,7 +698,7 @@ gain = {k: 100 * (nll[0] - value) / (nll[0] - nll[576]) for k, value in nll.item
 print(f"{len(families)} validation rows; NLL in nats an answer")
 for k, value in nll.items():
     lost = [a - b for a, b in zip(cuts[str(k)], cuts["576"], strict=True)]
-    _, low, high = evaluation.interval(lost, families)
+    _, low, high = intervals.interval(lost, families)
     print(f"rank {k:3d}: NLL {value:6.2f}, above full by [{low:.2f}, {high:.2f}], gain kept {gain[k]:4.0f} %")
 predictions.compare(guess, gain[16], unit="%")
 
@@ -704,7 +708,9 @@ shares = zip(*(m["energy"] for m in arms["adamw"]["matrices"]), strict=True)
 energy = [100 * statistics.median(values) for values in shares]
 kept = {k: share for k, share in gain.items() if k}
 axes.plot(list(kept), list(kept.values()), color=plots.BLUE, marker="o", label="gain in validation NLL")
-axes.plot(spectrum.RANKS, energy, color=plots.ORANGE, linestyle="--", label="energy (median matrix)")
+axes.plot(
+    spectrum_experiment.RANKS, energy, color=plots.ORANGE, linestyle="--", label="energy (median matrix)"
+)
 axes.set(xlabel="rank that every update is cut to", ylabel="kept (%)", xscale="log", ylim=(0, None))
 axes.set_xticks(list(kept), list(kept))
 axes.minorticks_off()
@@ -718,7 +724,10 @@ plots.show(
 
 # %% tags=["core"]
 expect("rank 16 keeps at least half of the gain", gain[16] >= 50, f"{gain[16]:.0f} %")
-expect("and a larger share of the gain than of the energy", gain[16] > energy[spectrum.RANKS.index(16)])
+expect(
+    "and a larger share of the gain than of the energy",
+    gain[16] > energy[spectrum_experiment.RANKS.index(16)],
+)
 
 # %% [markdown]
 # So two questions hide in one sentence. Whether the update that full fine-tuning *happens* to make has a
@@ -732,7 +741,7 @@ expect("and a larger share of the gain than of the energy", gain[16] > energy[sp
 # Turn the rank and look at other matrices and arms. Where do the real update and the random signs part?
 
 # %% tags=["core"]
-low_rank.explore()
+low_rank_explorer.explore()
 
 # %% [markdown]
 # ## Measured claims
@@ -772,7 +781,7 @@ print(f"cut to rank 16, {gain[16]:.0f} % of the gain is kept.")
 # ## Checkpoint
 
 # %% tags=["core"]
-checkpoints.ask("02_lora_math")
+quiz.ask("02_lora_math")
 
 # %% [markdown]
 # ## On a rented GPU

@@ -26,13 +26,13 @@ import importlib.util, pathlib, runpy, sys
 if importlib.util.find_spec("labsupport") is None:
     here = pathlib.Path.cwd()
     folders = [here, *here.parents, *here.glob("*/")]
-    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    found = [f for p in folders if (f := p / "labsupport" / "bare_kernel.py").exists()]
     if not found:
         sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
     runpy.run_path(str(found[0]), run_name="__main__")
 
 # %% tags=["core"]
-from labsupport import upstream
+from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.guard_4bit_on_cpu()  # before a 4-bit model is built, see notebook 04
@@ -47,11 +47,13 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-from labsupport import base_model, checkpoints, counting, model_configs, plots, predictions
-from labsupport.exercises import counting_parameters as exercises
-from labsupport.explorers import parameter_calculator
-from labsupport.files import LabError
-from labsupport.verifications import counting as verifications
+from labsupport.core import plots
+from labsupport.models import base_model, counting, model_configs
+from labsupport.teaching import predictions, quiz
+from labsupport.notebooks.nb03_counting_parameters import exercises
+from labsupport.notebooks.nb03_counting_parameters import parameter_calculator_explorer
+from labsupport.core.files import LabError
+from labsupport.notebooks.nb03_counting_parameters import claims as verifications
 
 # %% [markdown]
 # ## One matrix
@@ -521,10 +523,10 @@ for rank, targets in ((0, "qkvo"), (16.0, "qkvo"), (256, "qkvo"), (16, ["q_proj"
 #
 # Choose model, rank, targets and method; the table and the picture say which matrices grow, the heading how
 # large the file gets. Try: the smallest rank at which the adapter of SmolLM2's `k_proj` is larger than the
-# matrix. `parameter_calculator.explore("your-model", rank=8, targets="q+v")` starts elsewhere.
+# matrix. `parameter_calculator_explorer.explore("your-model", rank=8, targets="q+v")` starts elsewhere.
 
 # %% tags=["core"]
-parameter_calculator.explore()
+parameter_calculator_explorer.explore()
 
 # %% [markdown]
 # ## Measured claims
@@ -555,7 +557,7 @@ print("  ", verifications.f2())
 # ## Checkpoint
 
 # %% tags=["core"]
-checkpoints.ask("03_counting_parameters")
+quiz.ask("03_counting_parameters")
 
 # %% [markdown]
 # ## On a rented GPU

@@ -27,13 +27,13 @@ import importlib.util, pathlib, runpy, sys
 if importlib.util.find_spec("labsupport") is None:
     here = pathlib.Path.cwd()
     folders = [here, *here.parents, *here.glob("*/")]
-    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    found = [f for p in folders if (f := p / "labsupport" / "bare_kernel.py").exists()]
     if not found:
         sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
     runpy.run_path(str(found[0]), run_name="__main__")
 
 # %% tags=["core"]
-from labsupport import upstream
+from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.guard_4bit_on_cpu()  # a fault of bitsandbytes on some processors: guard before building a model
@@ -46,10 +46,12 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from labsupport import base_model, model_configs, nf4, plots, predictions, profiles
-from labsupport.exercises import nf4_quantization as exercises
-from labsupport.explorers import quantiser
-from labsupport.files import LabError
+from labsupport.core import plots, profiles
+from labsupport.models import base_model, model_configs, nf4
+from labsupport.teaching import predictions
+from labsupport.notebooks.nb04_nf4_quantization import exercises
+from labsupport.notebooks.nb04_nf4_quantization import quantiser_explorer
+from labsupport.core.files import LabError
 
 # %% tags=["core", "nbval-ignore-output"]
 profile = profiles.current()
@@ -412,7 +414,7 @@ print(f"{compared:,} bytes compared, all equal")
 # Equal bytes need equal habits. A value exactly between two levels takes the lower code. Blocks are
 # multiplied by the reciprocal of absmax, not divided. And the 8-bit codes of the scales are *not* always the
 # nearest: the library's C++ code rounds to 65,536 steps and looks the code up in a table, which differs for
-# one or two scales in a thousand. `labsupport/nf4.py` says where each bit comes from.
+# one or two scales in a thousand. `labsupport/models/nf4.py` says where each bit comes from.
 #
 # ### Bad input
 
@@ -616,7 +618,7 @@ assert on_real["INT4 min-max"] < 0.01 * on_random["INT4 min-max"]
 # Change the format, the block size, the tails; add outliers (the error is that of all *other* weights).
 
 # %% tags=["core"]
-quantiser.explore()
+quantiser_explorer.explore()
 
 # %% [markdown]
 # ## Measured claims
@@ -651,9 +653,9 @@ print(f"   The output of the 4-bit layer is {output.dtype}, as without: {output.
 # ## Checkpoint
 
 # %% tags=["core"]
-from labsupport import checkpoints
+from labsupport.teaching import quiz
 
-checkpoints.ask("04_nf4_quantization")
+quiz.ask("04_nf4_quantization")
 
 # %% [markdown]
 # ## On a rented GPU

@@ -28,7 +28,7 @@ import importlib.util, pathlib, runpy, sys
 if importlib.util.find_spec("labsupport") is None:
     here = pathlib.Path.cwd()
     folders = [here, *here.parents, *here.glob("*/")]
-    found = [f for p in folders if (f := p / "labsupport" / "elsewhere.py").exists()]
+    found = [f for p in folders if (f := p / "labsupport" / "bare_kernel.py").exists()]
     if not found:
         sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
     runpy.run_path(str(found[0]), run_name="__main__")
@@ -37,7 +37,7 @@ if importlib.util.find_spec("labsupport") is None:
 import os
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler says on the screen when it starts and stops
-from labsupport import upstream
+from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.guard_4bit_on_cpu()  # before a 4-bit model is built, see notebook 04
@@ -51,12 +51,17 @@ from collections import Counter
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from labsupport import checkpoints, claims, cost, counting, gpus, memory, memory_closed_form, memory_model
-from labsupport import memory_stream, memory_trace, model_configs, plots, predictions, profiles
-from labsupport.exercises import memory_and_cost as exercises
-from labsupport.explorers import cost_estimator, vram_planner
-from labsupport.files import LabError
-from labsupport.verifications import memory as verifications
+from labsupport.memory import closed_form, cost, planner, workload
+from labsupport.models import counting, gpus
+from labsupport.teaching import claims, quiz
+from labsupport.core import plots, profiles
+from labsupport.memory import streams, tracing
+from labsupport.models import model_configs
+from labsupport.teaching import predictions
+from labsupport.notebooks.nb05_memory_and_cost import exercises
+from labsupport.notebooks.nb05_memory_and_cost import cost_estimator_explorer, vram_planner_explorer
+from labsupport.core.files import LabError
+from labsupport.notebooks.nb05_memory_and_cost import claims as verifications
 
 # %% tags=["core"]
 torch.set_num_threads(profiles.current().threads)
@@ -165,14 +170,14 @@ def held_tensors(model) -> dict[int, int]:
 def saved(setup, depth: int) -> Counter:
     """What autograd saves for one token in a model of `depth` blocks: {(dtype, width): how many}."""
     found = {}
-    with memory_trace.patched():  # stand-ins for what cannot run without data
-        model = memory_model.build(setup, depth)
+    with tracing.patched():  # stand-ins for what cannot run without data
+        model = workload.build(setup, depth)
         weights = held_tensors(model)
         hooks = torch.autograd.graph.saved_tensors_hooks(
             lambda t: found.setdefault(t.untyped_storage()._cdata, t), lambda t: t
         )
         with hooks:
-            output = model(**memory_model.batch_for(setup))
+            output = model(**workload.batch_for(setup))
     tokens = setup.batch * setup.length
     kept = [t for address, t in found.items() if address not in weights]
     del output
@@ -180,13 +185,13 @@ def saved(setup, depth: int) -> Counter:
 
 
 # %% [markdown]
-# `memory.Setup` holds all choices of a run. Rows of unequal length are filled up with padding, which a mask
+# `planner.Setup` holds all choices of a run. Rows of unequal length are filled up with padding, which a mask
 # hides; *packed* rows (`padded=False`) are filled with further examples and need none. Checkpointing comes
 # below; here it is off. Two blocks less one
 # block is what one block keeps:
 
 # %% tags=["core"]
-base = memory.Setup(config=llama3, batch=1, length=1024, padded=False, checkpointing=False)
+base = planner.Setup(config=llama3, batch=1, length=1024, padded=False, checkpointing=False)
 block = saved(base, 2) - saved(base, 1)
 sizes = {"float32": 4, "bfloat16": 2}
 for (dtype, width), many in sorted(block.items()):
@@ -276,9 +281,9 @@ guess = None  # your guess, in GiB
 @functools.cache
 def traced(method: str = "lora", checkpointing: bool = True, length: int = 2048):
     """The allocations of two training steps of Llama-3.1-8B, one packed row of `length` tokens."""
-    setup = memory.Setup(llama3, method, batch=1, length=length, checkpointing=checkpointing, padded=False)
-    stream, _ = memory_trace.record(setup, memory.DEPTH)
-    return memory_stream.deepen(stream, llama3["num_hidden_layers"])
+    setup = planner.Setup(llama3, method, batch=1, length=length, checkpointing=checkpointing, padded=False)
+    stream, _ = tracing.record(setup, planner.DEPTH)
+    return streams.deepen(stream, llama3["num_hidden_layers"])
 
 
 # %% tags=["core"]
@@ -362,9 +367,9 @@ plots.show(
 # %% tags=["core"]
 stream = traced()
 moments = replay(stream)[1]
-rows = {name: max(moment[name] for moment in moments) for name in memory.CATEGORIES}
+rows = {name: max(moment[name] for moment in moments) for name in planner.CATEGORIES}
 print(", ".join(f"{name} {size / GIB:.2f}" for name, size in rows.items()))
-print(f"sum {sum(rows.values()) / GIB:.1f} GiB, peak {memory_stream.peak(stream).bytes / GIB:.1f} GiB")
+print(f"sum {sum(rows.values()) / GIB:.1f} GiB, peak {streams.peak(stream).bytes / GIB:.1f} GiB")
 
 # %% [markdown]
 # ### Exercise 3: the peak
@@ -395,12 +400,12 @@ peak_of = exercises.peak_bytes.or_reference(peak_bytes)
 
 
 # %% tags=["core"]
-def on_paper(setup: memory.Setup) -> float:
+def on_paper(setup: planner.Setup) -> float:
     """Peak bytes of LoRA or QLoRA on all linear layers, bfloat16, packed rows."""
     config, tokens = setup.config, setup.batch * setup.length
     count = counting.lora_count(config, setup.rank)
     kept = 2 * config["hidden_size"] if setup.checkpointing else block_bytes(config, setup.rank)
-    standing = memory_closed_form.weight_bytes(setup) + 12 * count  # adapters 4, moments 8
+    standing = closed_form.weight_bytes(setup) + 12 * count  # adapters 4, moments 8
     activations = tokens * config["num_hidden_layers"] * kept
     return peak_of(standing, activations, 14 * config["vocab_size"] * tokens, 4 * count)
 
@@ -409,12 +414,12 @@ def on_paper(setup: memory.Setup) -> float:
 print("Llama-3.1-8B, one row of 2,048, GiB   paper   trace")
 for method in ("lora", "qlora"):
     for on in (False, True):
-        setup = memory.Setup(llama3, method, batch=1, length=2048, checkpointing=on, padded=False)
-        paper, trace = on_paper(setup), memory_stream.peak(traced(method, on)).bytes
+        setup = planner.Setup(llama3, method, batch=1, length=2048, checkpointing=on, padded=False)
+        paper, trace = on_paper(setup), streams.peak(traced(method, on)).bytes
         note = "  NF4 not checked on a GPU" if setup.four_bit else ""
         name = f"{method:6s} checkpointing {'on' if on else 'off'}"
         print(f"{name:35s} {paper / GIB:7.1f} {trace / GIB:7.1f}{note}")
-        assert abs(paper - memory_closed_form.estimate(setup)) < 1  # the course's own closed form
+        assert abs(paper - closed_form.estimate(setup)) < 1  # the course's own closed form
         assert abs(paper / trace - 1) < 0.02
 
 # %% [markdown]
@@ -428,11 +433,11 @@ for method in ("lora", "qlora"):
 
 
 # %% tags=["core"]
-def profiled(setup: memory.Setup, micro_batches: int = 1) -> tuple[int, torch.optim.Optimizer]:
+def profiled(setup: planner.Setup, micro_batches: int = 1) -> tuple[int, torch.optim.Optimizer]:
     """(bytes at the peak, optimizer) of two real training steps on the CPU."""
-    model = memory_model.build(setup, setup.config["num_hidden_layers"], "cpu")
-    optimizer = memory_model.optimizer_for(setup, memory_model.trainable(model))
-    batch = memory_model.batch_for(setup, "cpu")
+    model = workload.build(setup, setup.config["num_hidden_layers"], "cpu")
+    optimizer = workload.optimizer_for(setup, workload.trainable(model))
+    batch = workload.batch_for(setup, "cpu")
     now = sum(held_tensors(model).values()) + sum(tensor.nbytes for tensor in batch.values())
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
@@ -440,7 +445,7 @@ def profiled(setup: memory.Setup, micro_batches: int = 1) -> tuple[int, torch.op
             for _ in range(micro_batches):
                 output = model(**batch)
                 output.loss.backward()
-            torch.nn.utils.clip_grad_norm_(memory_model.trainable(model), 1.0, foreach=False)
+            torch.nn.utils.clip_grad_norm_(workload.trainable(model), 1.0, foreach=False)
             optimizer.step()
             optimizer.zero_grad()
     events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -453,12 +458,12 @@ def profiled(setup: memory.Setup, micro_batches: int = 1) -> tuple[int, torch.op
 
 # %% tags=["core", "nbval-ignore-output"]
 tiny = dict(model_configs.find("smollm2-135m"), num_hidden_layers=4, vocab_size=8192)
-small = memory.Setup(tiny, batch=2, length=64, dtype="fp32", attention="eager", checkpointing=False)
+small = planner.Setup(tiny, batch=2, length=64, dtype="fp32", attention="eager", checkpointing=False)
 for options in ({}, {"checkpointing": True}, {"method": "qlora"}, {"method": "full"}):
     setup = dataclasses.replace(small, **options)
     real, optimizer = profiled(setup)
-    stream_4, _ = memory_trace.record(setup, 4)
-    trace = memory_stream.peak(stream_4, unit=1).bytes
+    stream_4, _ = tracing.record(setup, 4)
+    trace = streams.peak(stream_4, unit=1).bytes
     name = f"{setup.method}{', checkpointing' if setup.checkpointing else ''}"
     print(f"{name:20s} profiler {real / 1e6:4.0f} MB, trace {trace / 1e6:4.0f} MB")
     assert abs(trace / real - 1) < 1e-3
@@ -500,8 +505,8 @@ guess = None  # your guess, in percent
 
 # %% tags=["core"]
 start = {"model": "llama-3.1-8b", "method": "lora", "batch": 1, "seq": 2048, "padded": False}
-plain = memory.plan(**start)
-light = memory.plan(**start, optim="adamw_8bit")
+plain = planner.plan(**start)
+light = planner.plan(**start, optim="adamw_8bit")
 saved_share = 100 * (1 - light.peak_allocated_gib / plain.peak_allocated_gib)
 predictions.compare(guess, saved_share, unit="%", word="predicted")
 
@@ -517,7 +522,7 @@ changes = {
 }
 print(f"{'as it is':32s} {plain.peak_allocated_gib:5.1f} GiB, in the {plain.phase}")
 for name, options in changes.items():
-    found = memory.plan(**(start | options))
+    found = planner.plan(**(start | options))
     change = found.peak_allocated_gib - plain.peak_allocated_gib
     print(f"{name:32s} {found.peak_allocated_gib:5.1f} GiB, {change:+6.2f}, in the {found.phase}")
 
@@ -542,7 +547,7 @@ print(verifications.d12())
 guess = None  # your guess, in tokens
 
 # %% tags=["core"]
-weights = {m: memory_closed_form.weight_bytes(memory.Setup(llama3, m)) for m in ("lora", "qlora")}
+weights = {m: closed_form.weight_bytes(planner.Setup(llama3, m)) for m in ("lora", "qlora")}
 a_token = llama3["num_hidden_layers"] * (block_bytes(llama3, 16) - 2 * llama3["hidden_size"])
 tokens = round((weights["lora"] - weights["qlora"]) / a_token)
 predictions.compare(guess, tokens, unit="tokens", word="predicted")
@@ -550,7 +555,7 @@ predictions.compare(guess, tokens, unit="tokens", word="predicted")
 # %% tags=["core"]
 lengths = (512, 2048, 4096)
 runs = [(m, on) for m in ("lora", "qlora") for on in (False, True)]
-splits = {run: [memory_stream.peak(traced(*run, n)).split for n in lengths] for run in runs}
+splits = {run: [streams.peak(traced(*run, n)).split for n in lengths] for run in runs}
 groups = {
     "weights": (("weights",), plots.GREY),
     "trainable state": (("adapters", "gradients", "optimizer"), plots.PURPLE),
@@ -628,7 +633,7 @@ for row in claims.load():
 guess = None  # your guess, in percent
 
 # %% tags=["core"]
-run = memory.Setup(llama3, "lora", length=2048, checkpointing=False)
+run = planner.Setup(llama3, "lora", length=2048, checkpointing=False)
 share = cost.flops_per_token(run) / cost.flops_per_token(dataclasses.replace(run, method="full"))
 predictions.compare(guess, 100 * share, unit="%", word="computed")
 
@@ -701,7 +706,7 @@ cost_of = exercises.run_cost.or_reference(run_cost)
 
 # %% tags=["core"]
 rate, tokens, l4 = 0.80, 5000 * 512 * 3, gpus.find("l4")
-lora = memory.Setup(llama3, length=512)
+lora = planner.Setup(llama3, length=512)
 
 
 def best_and_worst(cards: int, slower=(1, 1), keep=(1, 1)) -> list[tuple[float, float]]:
@@ -731,21 +736,21 @@ for (name, (best, worst)), course in zip(mine.items(), courses, strict=True):
 
 # %% tags=["core"]
 for method in ("qlora", "lora"):
-    found = memory.plan("llama-3.1-8b", method, batch=1, seq=512, padded=False, gpu="l4")
+    found = planner.plan("llama-3.1-8b", method, batch=1, seq=512, padded=False, gpu="l4")
     note = ", NF4 not checked on a GPU" if method == "qlora" else ""
     print(f"{method:5s} 1 x 512 on an L4: margin {found.margin_gib:.1f} GiB (predicted{note})")
 
 # %% [markdown]
 # ## The course's planner
 #
-# `memory.plan` is behind `python3 lab.py plan`. Besides what is *allocated* it predicts what is *reserved*:
+# `planner.plan` is behind `python3 lab.py plan`. Besides what is *allocated* it predicts what is *reserved*:
 # PyTorch asks the card for large pieces and keeps them, so a card is full earlier than the sum of tensors
 # says. Both figures are for a step at which Adam's states exist. What is reserved also depends on the batches
 # before it: the planner follows PEFT's own benchmark, and `tests/test_memory.py` holds it to the GPU
 # measurements that are published there.
 
 # %% tags=["core"]
-print(memory.report(memory.plan("llama-3.1-8b", "qlora", batch=2, seq=1024, gpu="l4")))
+print(planner.report(planner.plan("llama-3.1-8b", "qlora", batch=2, seq=1024, gpu="l4")))
 
 # %% [markdown]
 # ### Bad input
@@ -758,7 +763,7 @@ for options in (
     {"model": "llama-3.1-8b", "gpu": "l4s"},
 ):
     try:
-        memory.plan(**options)
+        planner.plan(**options)
     except LabError as error:
         print("-", error)
 
@@ -768,7 +773,7 @@ for options in (
 # Find the longest row that fits an L4 with LoRA, then with QLoRA.
 
 # %% tags=["core"]
-vram_planner.explore()
+vram_planner_explorer.explore()
 
 # %% [markdown]
 # ## Explorer: the cost estimator
@@ -776,7 +781,7 @@ vram_planner.explore()
 # What would your own dataset cost? And at twice the epochs?
 
 # %% tags=["core"]
-cost_estimator.explore()
+cost_estimator_explorer.explore()
 
 # %% [markdown]
 # ## Measured claims
@@ -801,7 +806,7 @@ print("  ", verifications.e18())
 # The first question is checkpoint 2 of guide 004.
 
 # %% tags=["core"]
-checkpoints.ask("05_memory_and_cost")
+quiz.ask("05_memory_and_cost")
 
 # %% [markdown]
 # ## To take away

@@ -24,7 +24,7 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import TimeoutError
 
-from labsupport.files import ROOT
+from labsupport.core.files import ROOT
 
 PATIENCE = 300  # seconds for anything: a busy machine is no failure
 RUN_PATIENCE = 1200  # seconds for all cells of a notebook

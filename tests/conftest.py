@@ -23,6 +23,6 @@ def tokenizer():
     """The bundled base model's tokenizer."""
     from transformers import AutoTokenizer
 
-    from labsupport import base_model
+    from labsupport.models import base_model
 
     return AutoTokenizer.from_pretrained(base_model.bundled_folder())

@@ -15,7 +15,10 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from labsupport import base_model, chat, files, tickets, training
+from labsupport.core import files
+from labsupport.models import base_model, chat
+from labsupport.tasks import tickets
+from labsupport.training import run_store
 
 NAME = "tiny"
 VOCABULARY = 512  # the real ids modulo this: a step costs milliseconds
@@ -95,8 +98,8 @@ def die_in_checkpoint(trainer, step: int) -> None:
 
 
 def die_before_writing(name: str) -> None:
-    real = training.write_atomically
-    training.write_atomically = lambda path, text: die() if str(path).endswith(name) else real(path, text)
+    real = run_store.write_atomically
+    run_store.write_atomically = lambda path, text: die() if str(path).endswith(name) else real(path, text)
 
 
 def die_in_final_weights() -> None:
@@ -104,7 +107,7 @@ def die_in_final_weights() -> None:
         Path(path).write_bytes(b"half of it")
         die()
 
-    training.save_file = half
+    run_store.save_file = half
 
 
 MOMENTS = {
@@ -127,7 +130,7 @@ def train_and_die(tokenizer, moment: str, runs: Path) -> None:
         trainer = tiny_trainer(tokenizer)
         MOMENTS[moment](trainer)
         try:
-            training.recorded(trainer, NAME)
+            run_store.recorded(trainer, NAME)
         finally:
             os._exit(1)  # it should not have come so far
     _, status = os.waitpid(child, 0)

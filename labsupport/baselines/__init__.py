@@ -1,0 +1,1 @@
+"""The numbers that a fine-tune has to beat."""

@@ -1,0 +1,212 @@
+"""What to run on which machine: base model, number format, batch and sizes.
+
+`current()` picks by what it finds; LAB_PROFILE, LAB_BASE_MODEL, LAB_DTYPE and LAB_THREADS override.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from labsupport.core.files import STATE, LabError
+
+DTYPES = ("float32", "bfloat16", "float16")
+REPLY_TOKENS = 64  # the longest right answer has 45
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One machine class. Rows and batches are counts; max_length is in tokens.
+
+    dtype is the format of the weights (of the arithmetic, where the weights are 4-bit). eval_families
+    is how many families of test_lookalike are scored live, one row each; eval_rows how many production
+    rows; generate_rows how many replies of each set are written out live, of reply_tokens tokens at most.
+    """
+
+    name: str
+    device: str
+    base_model: str
+    dtype: str
+    quantize: bool
+    attention: str
+    learning_rate: float
+    batch_size: int
+    accumulation: int
+    max_length: int
+    train_rows: int
+    max_steps: int
+    eval_families: int
+    eval_rows: int
+    generate_rows: int
+    reply_tokens: int
+    threads: int
+
+    @property
+    def use_cpu(self) -> bool:
+        return self.device == "cpu"
+
+    @property
+    def bf16(self) -> bool:
+        """Mixed precision in bfloat16: adapters in float32, their products in the format of the weights."""
+        return self.dtype == "bfloat16"
+
+    @property
+    def fp16(self) -> bool:
+        """Mixed precision in float16: on a GPU without bfloat16, such as a T4."""
+        return self.device == "cuda" and self.dtype == "float16"
+
+
+def _gpu(name: str, **changes) -> Profile:
+    defaults = {
+        "device": "cuda",
+        "base_model": "qwen2.5-7b-instruct",
+        "dtype": "bfloat16",
+        "quantize": True,
+        "attention": "sdpa",
+        "learning_rate": 2e-4,  # what the QLoRA paper uses for 7B
+        "batch_size": 4,
+        "accumulation": 2,
+        "max_length": 512,
+        "train_rows": 1200,
+        "max_steps": -1,
+        "eval_families": 144,
+        "eval_rows": 200,
+        "generate_rows": 144,
+        "reply_tokens": REPLY_TOKENS,
+        "threads": 8,
+    }
+    return Profile(name=name, **(defaults | changes))
+
+
+_CPU = Profile(
+    name="cpu",
+    device="cpu",
+    base_model="smollm2-135m-instruct",
+    dtype="float32",
+    quantize=False,
+    attention="eager",  # torch's fused attention was slower backwards in bfloat16 on a CPU
+    learning_rate=2e-3,
+    batch_size=2,  # rows one by one at half the rate: no better on validation, half as much time again
+    accumulation=1,
+    max_length=256,
+    train_rows=512,  # one of each family: 63,000 tokens, of which 51,000 are run with a shared prompt
+    max_steps=-1,
+    eval_families=32,
+    eval_rows=32,
+    generate_rows=6,
+    reply_tokens=REPLY_TOKENS,
+    threads=2,
+)
+
+PROFILES = {
+    "cpu": _CPU,
+    "gpu-16gb": _gpu("gpu-16gb", batch_size=1, accumulation=8),
+    "gpu-24gb": _gpu("gpu-24gb"),
+    "gpu-80gb": _gpu("gpu-80gb", quantize=False, batch_size=8, accumulation=1),
+    # For the tests: a quarter of the training, all else as above; and: everything runs, nothing is learned.
+    "short": dataclasses.replace(_CPU, name="short", max_steps=64),
+    "smoke": dataclasses.replace(
+        _CPU,
+        name="smoke",
+        train_rows=16,
+        max_steps=2,
+        eval_families=4,
+        eval_rows=4,
+        generate_rows=2,
+        reply_tokens=8,
+    ),
+}
+
+
+def get(name: str) -> Profile:
+    """The profile of that name. Raises LabError listing the valid names."""
+    if name not in PROFILES:
+        raise LabError(f"Unknown profile {name!r}. There are: {', '.join(PROFILES)}.")
+    return PROFILES[name]
+
+
+def current() -> Profile:
+    """The profile for this machine and these settings."""
+    name = os.environ.get("LAB_PROFILE") or detect()
+    profile = get(name)
+    settings = read_settings()
+    changes: dict = {}
+    if profile.use_cpu:
+        changes["dtype"] = settings.get("dtype", profile.dtype)
+        changes["threads"] = settings.get("threads", profile.threads)
+    elif gpu() is None:
+        raise LabError(f"LAB_PROFILE is {name} but PyTorch finds no GPU here: set it to cpu, or unset it.")
+    elif not gpu()["bf16"]:
+        changes["dtype"] = "float16"
+    if dtype := os.environ.get("LAB_DTYPE"):
+        if dtype not in DTYPES:
+            raise LabError(f"Unknown LAB_DTYPE {dtype!r}. There are: {', '.join(DTYPES)}.")
+        changes["dtype"] = dtype
+    if threads := os.environ.get("LAB_THREADS"):
+        if not threads.isdigit() or threads == "0":
+            raise LabError(f"LAB_THREADS is {threads!r}: give a whole number of at least 1.")
+        changes["threads"] = int(threads)
+    if base_model := os.environ.get("LAB_BASE_MODEL"):
+        changes["base_model"] = base_model
+    return dataclasses.replace(profile, **changes)
+
+
+def read_settings() -> dict:
+    """What set-up measured on this machine; empty before it, or if the file is damaged."""
+    try:
+        return dict(json.loads((STATE / "ready.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+@functools.cache
+def gpu() -> dict | None:
+    """Name, memory in GiB and bfloat16 support of the first CUDA device; None without one.
+
+    Support is decided by compute capability (8.0 is Ampere): older cards only emulate bfloat16.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return {
+        "name": found.name,
+        "memory_gib": found.total_memory / 2**30,
+        "bf16": (found.major, found.minor) >= (8, 0),
+    }
+
+
+def detect() -> str:
+    """The name of the profile that fits the hardware found."""
+    card = gpu()
+    if card is None:
+        driver = nvidia_driver()
+        if driver:
+            raise LabError(
+                f"There is an NVIDIA driver ({driver}) but this PyTorch cannot use it. Run "
+                "`python3 lab.py start --torch cuda` to install the CUDA build, update the driver if that "
+                "does not help, or set LAB_PROFILE=cpu to go on without the card."
+            )
+        return "cpu"
+    for name, least in (("gpu-80gb", 70), ("gpu-24gb", 21), ("gpu-16gb", 14)):
+        if card["memory_gib"] >= least:
+            return name
+    raise LabError(
+        f"{card['name']} has {card['memory_gib']:.0f} GiB: the smallest GPU profile needs 16. "
+        "Set LAB_PROFILE=cpu to run on the processor."
+    )
+
+
+def nvidia_driver() -> str | None:
+    """The version of the NVIDIA driver as nvidia-smi tells it; None without a driver."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None

@@ -1,1 +1,0 @@
-"""The exercises of the notebooks, one module a notebook, and the engine that checks them."""

@@ -1,1 +1,0 @@
-"""The experiments: one module each, see labsupport/experiments.py."""

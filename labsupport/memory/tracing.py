@@ -1,0 +1,379 @@
+"""Recording a training step on the meta device: every tensor's memory as it comes and goes.
+
+No arithmetic is done and nothing is allocated; the model, PEFT, bitsandbytes and the optimizer are the
+real ones, so the order and the sizes are those of the real step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import weakref
+
+import torch
+from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from labsupport.memory import workload
+from labsupport.memory.streams import Block, Stream, no_sweeps
+
+# (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
+_RESULTS: dict = {}
+
+
+@functools.cache
+def _kind(operation) -> str:
+    """ "new": returns only new tensors; "in place": changes its first argument's values; else "other"."""
+    schema = operation._schema
+    if torch.Tag.inplace_view in operation.tags or schema.name == "aten::set_":
+        return "other"
+    if any(argument.alias_info and argument.alias_info.is_write for argument in schema.arguments):
+        only_first = not any(a.alias_info and a.alias_info.is_write for a in schema.arguments[1:])
+        return "in place" if only_first and len(schema.returns) < 2 else "other"
+    return "other" if any(part.alias_info for part in schema.returns) else "new"
+
+
+def _signature(value):
+    """What the shapes of a result can depend on, hashable."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.stride(), value.dtype, value.device)
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_signature, value))
+    if isinstance(value, dict):
+        return tuple((name, _signature(part)) for name, part in value.items())
+    return (type(value), value)
+
+
+def _on_meta(target) -> bool:
+    """Whether a tensor, or the first of a list, is on the meta device: counters of steps are not."""
+    first = target[0] if isinstance(target, (list, tuple)) else target
+    return first.device.type == "meta"
+
+
+def _storages(value) -> set[int]:
+    """The addresses of the storages in a tensor or in lists of them."""
+    if isinstance(value, torch.Tensor):
+        return {value.untyped_storage()._cdata}
+    return set().union(*map(_storages, value)) if isinstance(value, (list, tuple)) else set()
+
+
+def _shapes(result):
+    """How to make such a result again: None if it is not all tensors on the meta device."""
+    if isinstance(result, torch.Tensor):
+        plain = type(result) is torch.Tensor and result.device.type == "meta"
+        return (result.shape, result.stride(), result.dtype) if plain else None
+    if isinstance(result, (list, tuple)):
+        shapes = [_shapes(part) for part in result]
+        return None if None in shapes else (type(result), shapes)
+    return None
+
+
+def _made(shapes):
+    if isinstance(shapes[0], type):
+        return shapes[0](_made(part) for part in shapes[1])
+    size, stride, dtype = shapes
+    return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+
+
+class Recorder(TorchDispatchMode):
+    """Notes each storage when an operation first returns it, and again when the last user drops it.
+
+    `phase` and `layer` are set from outside and say what is being worked on. Works on any device, so
+    that the same step can be recorded on the meta device and on the CPU.
+    """
+
+    def __init__(self, depth: int, vocabulary: int):
+        super().__init__()
+        self.stream = Stream(depth)
+        self.phase, self.layer, self.step, self.device = "load", None, 0, "meta"
+        self._vocabulary = vocabulary
+        self._numbers: dict[int, int] = {}  # storage's address: block
+        self._forward: set[int] = set()  # made while gradients are recorded: forward, or recomputed
+        self._recording = True
+        self._last: int | None = None
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation is torch.ops.bitsandbytes.gemm_4bit.default and self.device == "meta":
+            # The fused 4-bit product is one operation here; on a GPU with more than a few rows it makes
+            # the 16-bit weight and multiplies, as this default implementation does.
+            with self:
+                return _gemm_4bit_default_impl(*args, **(kwargs or {}))
+        result = self._run(operation, args, kwargs or {})
+        if isinstance(result, torch.Tensor):
+            self._note(result, args)
+        elif isinstance(result, (list, tuple)):
+            first = args[0] if args and isinstance(args[0], (list, tuple)) else ()
+            for index, tensor in enumerate(result):
+                if isinstance(tensor, torch.Tensor):
+                    # A foreach operation returns one result for each tensor of its first list.
+                    self._note(tensor, first[index : index + 1] if len(first) == len(result) else args)
+        return result
+
+    def _run(self, operation, args, kwargs):
+        """The operation's result. On the meta device, where only shapes matter, each is worked out once."""
+        if self.device != "meta":
+            return operation(*args, **kwargs)
+        kind = _kind(operation)
+        if kind == "in place" and _on_meta(args[0]):
+            return args[0] if operation._schema.returns else None
+        key = (operation, _signature(args), _signature(kwargs)) if kind == "new" else None
+        if key is None or _RESULTS.get(key) is None:
+            result = operation(*args, **kwargs)
+            # Some operations, _unsafe_view for one, hand back their input's storage without saying so.
+            if key is not None and not _storages(result) & _storages(args):
+                _RESULTS[key] = _shapes(result)
+            return result
+        return _made(_RESULTS[key])
+
+    def _note(self, tensor: torch.Tensor, inputs) -> None:
+        if tensor.device.type == "cpu" and self.device != "cpu":
+            return  # a counter that lives beside the model
+        if tensor.untyped_storage()._cdata in self._numbers:
+            return
+        layer = self.layer
+        if layer is None and self.phase == "optimizer":
+            layer = self._layer_of(inputs)
+        is_logits = tensor.dim() > 1 and tensor.shape[-1] == self._vocabulary
+        self.add(tensor, layer, "logits" if is_logits else "temporaries")
+        if torch.is_grad_enabled():
+            self._forward.add(self._numbers[tensor.untyped_storage()._cdata])
+
+    def _layer_of(self, inputs) -> int | None:
+        """In the optimizer a tensor belongs to the layer of the parameter it is computed from."""
+        for tensor in inputs:
+            if isinstance(tensor, torch.Tensor):
+                number = self._numbers.get(tensor.untyped_storage()._cdata)
+                self._last = None if number is None else self.stream.blocks[number].layer
+                break
+        return self._last
+
+    def add(self, tensor: torch.Tensor, layer: int | None, category: str) -> None:
+        """Note a tensor's storage, unless it is known."""
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._numbers or not storage.nbytes():
+            return
+        number = len(self.stream.blocks)
+        span = f"{self.step} {self.phase}"
+        self.stream.blocks[number] = Block(storage.nbytes(), layer, span, category)
+        self.stream.events.append((number, True, layer, self.phase))
+        self._numbers[storage._cdata] = number
+        weakref.finalize(storage, self._gone, storage._cdata, number).atexit = False
+
+    def _gone(self, address: int, number: int) -> None:
+        self._numbers.pop(address, None)
+        if not self._recording:
+            return
+        block = self.stream.blocks[number]
+        layer = self.layer if self.layer is not None else block.layer
+        self.stream.events.append((number, False, layer, self.phase))
+        kept_for_backward = number in self._forward and not torch.is_grad_enabled()
+        if kept_for_backward and block.category == "temporaries":
+            self.name(number, "activations")
+
+    def name(self, number: int, category: str) -> None:
+        block = self.stream.blocks[number]
+        self.stream.blocks[number] = Block(block.bytes, block.layer, block.span, category)
+
+    def name_tensor(self, tensor: torch.Tensor, category: str) -> None:
+        """Set the category of a tensor that is alive; ignores one that lives elsewhere."""
+        number = self._numbers.get(tensor.untyped_storage()._cdata)
+        if number is not None:
+            self.name(number, category)
+
+    def stop(self) -> None:
+        self._recording = False
+
+
+def record(setup, depth: int, device: str = "meta", history=(1.0, 1.0), built: dict | None = None):
+    """(stream, (trainable parameters inside the layers, outside)) of a memory.Setup cut to `depth` layers.
+
+    The history is one step for each entry, a share of the row length. From the second step on the
+    optimizer's states exist: that is the steady state. `built` holds models of earlier calls with the same
+    config, depth and device: one that serves again is not built again, a new one is added.
+    """
+    built = {} if built is None else built
+    of_model = dataclasses.replace(setup, config=None, batch=1, length=1, padded=True, optimizer="adamw")
+    with patched() if device == "meta" else contextlib.nullcontext():
+        if of_model not in built:
+            built[of_model] = workload.build(setup, depth, device)
+        model = built[of_model]
+        model.zero_grad()
+        stream = _record(setup, model, depth, device, history)
+    inside = outside = 0
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and layer_of_name(name) is None:
+            outside += parameter.numel()
+        elif parameter.requires_grad:
+            inside += parameter.numel()
+    return stream, (inside, outside)
+
+
+@no_sweeps()  # a step frees by reference counts
+def _record(setup, model, depth: int, device: str, history) -> Stream:
+    optimizer = workload.optimizer_for(setup, workload.trainable(model))
+    recorder = Recorder(depth, model.config.vocab_size)
+    recorder.device = device
+    hooks = [*_note_weights(recorder, model), *_watch_layers(recorder, model)]
+    held = []  # the last outputs live on until the next ones replace them, as in a loop's variable
+    try:
+        for recorder.step, share in enumerate(history, start=1):
+            _enter(recorder, "forward")
+            batch = workload.batch_for(setup, device, share)
+            for tensor in batch.values():
+                recorder.add(tensor, None, "activations")
+            with recorder:
+                workload.step(model, batch, optimizer, held, functools.partial(_enter, recorder))
+                _name_states(recorder, optimizer)
+    finally:
+        recorder.stop()
+        for hook in hooks:
+            hook.remove()
+    return recorder.stream
+
+
+def _enter(recorder: Recorder, phase: str) -> None:
+    recorder.phase, recorder.layer = phase, None
+
+
+def layer_of_name(name: str) -> int | None:
+    """The block a parameter belongs to: "model.layers.3.mlp.up_proj.weight" is in layer 3."""
+    _, found, rest = name.partition(".layers.")
+    return int(rest.split(".")[0]) if found else None
+
+
+def _note_weights(recorder: Recorder, model) -> list:
+    """Everything there is before the first step: parameters, buffers, the scales of 4-bit weights.
+
+    Returns the hooks that name each gradient as soon as it is there.
+    """
+    full = not hasattr(model, "peft_config")
+    hooks = []
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        category = "adapters" if tensor.requires_grad and not full else "weights"
+        recorder.add(tensor, layer_of_name(name), category)
+        state = getattr(tensor, "quant_state", None)
+        while state is not None:  # doubly quantised scales have scales of their own
+            for part in (state.absmax, state.code, state.offset):
+                if part is not None:
+                    recorder.add(part, layer_of_name(name), "weights")
+            state = state.state2
+        if tensor.requires_grad:
+            hooks.append(
+                tensor.register_post_accumulate_grad_hook(lambda p: recorder.name_tensor(p.grad, "gradients"))
+            )
+    return hooks
+
+
+def _name_states(recorder: Recorder, optimizer) -> None:
+    for states in optimizer.state.values():
+        for value in states.values():
+            if isinstance(value, torch.Tensor):
+                recorder.name_tensor(value, "optimizer")
+
+
+def _watch_layers(recorder: Recorder, model) -> list:
+    """Tell the recorder which layer runs, forwards and backwards. The hooks keep no tensors alive."""
+    core = model.get_base_model() if hasattr(model, "peft_config") else model
+
+    def at(layer, phase=None):
+        recorder.layer, recorder.phase = layer, phase or recorder.phase
+
+    def when_back(layer, phase, module, inputs, output):
+        if output.requires_grad:
+            output.register_hook(lambda gradient: at(layer, phase))
+
+    hooks = [
+        core.model.norm.register_forward_pre_hook(lambda module, inputs: at(None)),
+        core.lm_head.register_forward_pre_hook(lambda module, inputs: at(None, "loss")),
+        core.model.embed_tokens.register_forward_hook(functools.partial(when_back, None, None)),
+    ]
+    for index, layer in enumerate(core.model.layers):
+        hooks.append(layer.register_forward_pre_hook(lambda module, inputs, index=index: at(index)))
+        hooks.append(layer.register_forward_hook(functools.partial(when_back, index, "backward")))
+    return hooks
+
+
+@contextlib.contextmanager
+def patched():
+    """Private parts of the libraries that cannot run without data, replaced while a step is recorded."""
+    import bitsandbytes.functional
+    import bitsandbytes.nn
+    import peft.utils.transformers_weight_conversion as conversion
+    import transformers.masking_utils as masks
+
+    places = [
+        # Reads the positions to see whether documents are packed: there are none to read.
+        (masks, "find_packed_sequence_indices", lambda positions: None),
+        # Asks whether the mask hides anything: a padded batch's does.
+        (masks, "fast_all", lambda mask: False),
+        # On the meta device torch takes the path that holds the whole length x length matrix.
+        (torch.nn.functional, "scaled_dot_product_attention", _attention),
+        # DoRA copies the layer to read its weights; the copy of a 4-bit weight fails without data.
+        (bitsandbytes.nn.Params4bit, "__deepcopy__", lambda weight, memo: weight),
+        # Rules for adapters and checkpoints of older releases: there are none, and to read them takes long.
+        (conversion, "get_model_conversion_mapping", lambda model: []),
+        (conversion, "convert_peft_config_for_transformers", lambda config, model, conversions: None),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
+    places = [(owner, name, _for_meta(new, getattr(owner, name))) for owner, name, new in places]
+    # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.
+    codes = bitsandbytes.functional.name2qmap
+    known = dict(codes)
+    try:
+        for owner, name, new in places:
+            setattr(owner, name, new)
+        yield
+    finally:
+        for owner, name, old in before:
+            setattr(owner, name, old)
+        codes.clear()
+        codes.update(known)
+
+
+def _for_meta(stand_in, real):
+    """The stand-in for what is on the meta device only: a training may run in another thread meanwhile."""
+
+    def either(first, *args, **options):
+        of = options.get("model", first)
+        chosen = stand_in if of.device.type == "meta" else real
+        return chosen(first, *args, **options)
+
+    return either
+
+
+def _attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """Stands for scaled_dot_product_attention on a GPU: allocates what its fused kernels allocate."""
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        # Each call makes its own additive mask (ATen, convert_boolean_attn_mask).
+        bias = torch.zeros_like(attn_mask, dtype=query.dtype)
+        attn_mask = bias.masked_fill_(attn_mask.logical_not(), float("-inf"))
+    return FusedAttention.apply(query, key, value, attn_mask)
+
+
+class FusedAttention(torch.autograd.Function):
+    """The allocations of FlashAttention-2 (no mask, 16 bits) and of the memory-efficient kernel (else).
+
+    Shapes [batch, heads, length, head size]. Forward: the output and float32 log-sums. Backward: the
+    gradients, a float32 accumulator for the queries', and under grouped heads the expanded dk and dv.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value, mask):
+        batch, heads, length, size = query.shape
+        output = query.new_empty(batch, length, heads, size).transpose(1, 2)
+        log_sums = query.new_empty(batch, heads, length, dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, mask, output, log_sums)
+        return output
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, mask, output, log_sums = ctx.saved_tensors
+        batch, heads, length, size = query.shape
+        d_query, d_key, d_value = (torch.empty_like(tensor) for tensor in (query, key, value))
+        scratch = [torch.empty_like(log_sums), query.new_empty(query.shape, dtype=torch.float32)]
+        if key.shape[1] != heads:
+            scratch += [key.new_empty(query.shape), value.new_empty(query.shape)]
+        return d_query, d_key, d_value, None

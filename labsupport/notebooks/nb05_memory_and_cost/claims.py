@@ -1,0 +1,218 @@
+"""Section E of the claims and what else the guides say of memory, time and optimizers.
+
+Closed forms throughout: tests/test_memory.py holds them against the traced step. GB are 1e9 bytes. Nothing
+here was measured on a GPU, and NF4 never was.
+"""
+
+from __future__ import annotations
+
+import math
+
+from labsupport.memory import closed_form, cost, planner
+from labsupport.models import counting, gpus
+from labsupport.models.model_configs import find
+
+LLAMA2, LLAMA3, MISTRAL, LARGE = "llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.3", "llama-3-70b"
+RECIPES = {6: "8-bit Adam", 8: "all bfloat16", 12: "float32 Adam", 16: "and a float32 master copy"}
+GB = 1e9
+
+
+def setup(model: str, method: str = "lora", **options) -> planner.Setup:
+    """A packed bfloat16 run; rank 16 on all linear layers, checkpointing, unless said otherwise."""
+    return planner.Setup(config=find(model), method=method, padded=False, **options)
+
+
+def predicted(model: str, method: str = "lora", **options) -> float:
+    """Peak allocated memory in GB, by the closed form."""
+    return closed_form.estimate(setup(model, method, **options)) / GB
+
+
+def full(model: str, a_parameter: int) -> float:
+    """GB of weights, gradients and optimizer states in full fine-tuning at so many bytes a parameter."""
+    return a_parameter * counting.model_parameters(find(model)) / GB
+
+
+def tokens_at(figure: float, model: str, method: str = "lora", **options) -> int | None:
+    """Tokens a step at which the predicted peak is `figure` GB; None if what stands is more.
+
+    Where the loss is the peak, memory is a straight line in the tokens: two points give it.
+    """
+    sizes = [predicted(model, method, batch=1, length=length, **options) for length in (65_536, 131_072)]
+    a_token = (sizes[1] - sizes[0]) / 65_536
+    tokens = (figure - (sizes[0] - 65_536 * a_token)) / a_token
+    return math.floor(tokens) if tokens >= 1 else None
+
+
+def reached(figure: float, model: str, method: str = "lora", **options) -> str:
+    """The recipe that gives a guide's figure, in words."""
+    tokens = tokens_at(figure, model, method, **options)
+    return (
+        "at no length (what stands is more)"
+        if tokens is None
+        else f"at {float(f'{tokens:.3g}'):,.0f} tokens a step"
+    )
+
+
+def e1() -> str:
+    states = f"12 bytes a parameter {full(LLAMA2, 12):.0f} GB, 16 {full(LLAMA2, 16):.0f} GB"
+    run = setup(LLAMA2, "full", checkpointing=False)
+    layers, words = run.config["num_hidden_layers"], run.config["vocab_size"]
+    a_token = layers * closed_form.activation_bytes(run) + words * closed_form.LOGITS_BYTES[2]
+    low, high = (gb * GB / a_token for gb in (8, 16))
+    return f"{states}; activations of 8 to 16 GB: {low:,.0f} to {high:,.0f} tokens without checkpointing"
+
+
+def e2() -> str:
+    printed = {7: 56, 13: 104, 34: 272, 70: 560}
+    ratios = {gb / billions for billions, gb in printed.items()}
+    assert len(ratios) == 1
+    sizes = ", ".join(f"{size} bytes {full(LLAMA2, size):.0f}" for size in RECIPES)
+    return f"{ratios.pop():g} bytes a parameter, no activations; Llama-2-7B in GB: {sizes}"
+
+
+def e3() -> str:
+    figures = ((MISTRAL, 60), (LLAMA3, 64), (LARGE, 400))
+    parts = [f"{name} {gb / full(name, 1):.1f}" for name, gb in figures]
+    return f"bytes a parameter: {', '.join(parts)}; 70B at 6 bytes {full(LARGE, 6):.0f} GB"
+
+
+def e4() -> str:
+    return f"Llama-2-7B in float32: weights {full(LLAMA2, 4):.0f} GB, two moments {full(LLAMA2, 8):.0f} GB"
+
+
+def e5() -> str:
+    card = gpus.find("a100-80").memory_gib * planner.GIB / GB
+    parts = [f"{math.ceil(full(LLAMA2, size) / card)} at {size} bytes" for size in RECIPES]
+    return (
+        f"cards of 80 GB ({card:.1f} GB of memory) for weights, gradients and states of Llama-2-7B, before "
+        f"activations: {', '.join(parts)} a parameter"
+    )
+
+
+def e7() -> str:
+    parts = []
+    for figure in (16, 24, 26):
+        off = reached(figure, LLAMA2, checkpointing=False)
+        parts.append(f"{figure} GB {reached(figure, LLAMA2)} ({off} without checkpointing)")
+    return f"predicted for Llama-2-7B: {'; '.join(parts)}"
+
+
+def e8() -> str:
+    return f"predicted: Mistral-7B 28 GB {reached(28, MISTRAL)}, Llama-3.1-8B 30 GB {reached(30, LLAMA3)}"
+
+
+def e11() -> str:
+    return (
+        f"predicted, NF4 not checked on a GPU: Llama-2-7B 6 GB {reached(6, LLAMA2, 'qlora')}; Llama-3.1-8B "
+        f"8 GB {reached(8, LLAMA3, 'qlora')}, 6 GB {reached(6, LLAMA3, 'qlora')}"
+    )
+
+
+def e14() -> str:
+    parts = []
+    for targets in ("q+v", "all-linear"):
+        count = counting.lora_count(find(LLAMA2), 16, targets)
+        sizes = [f"{size * count / 1e6:.0f}" for size in (2, 4, 8)]
+        parts.append(f"{targets}: gradients {sizes[0]} MB (float32 {sizes[1]}), states {sizes[2]} MB")
+    return "; ".join(parts)
+
+
+def e15() -> str:
+    rank_16, rank_64 = (counting.lora_count(find(LLAMA2), rank) for rank in (16, 64))
+    sizes = [f"{name} {2 * size * rank_16 / 1e6:.0f} MB" for name, size in (("float32", 4), ("bfloat16", 2))]
+    return f"{', '.join(sizes)}; even rank 64 in float32 {8 * rank_64 / GB:.2f} GB"
+
+
+def e16() -> str:
+    parts = []
+    for name, length in ((LLAMA3, 512), (LLAMA3, 2048), (LLAMA3, 8192), (MISTRAL, 512), (LARGE, 512)):
+        plain, four = (predicted(name, method, batch=1, length=length) for method in ("lora", "qlora"))
+        parts.append(f"{name} {plain / four:.1f} at {length:,} tokens")
+    own = [28 / 8, 28 / 10, 30 / 10, 30 / 12]  # LoRA by QLoRA in guide 001's table
+    return (
+        f"its own table {min(own):.1f} to {max(own):.1f} times; predicted, NF4 not checked on a GPU: "
+        f"{', '.join(parts)}"
+    )
+
+
+def e17() -> str:
+    run = setup(LLAMA3, batch=4, length=2048)
+    gradients = 4 * closed_form.trainable_parameters(run) / GB
+    half = predicted(LLAMA3, batch=2, length=2048)
+    return (
+        f"Llama-3.1-8B LoRA, 4 x 2048: {predicted(LLAMA3, batch=4, length=2048):.1f} GB; accumulating adds "
+        f"{gradients:.2f} GB once, whatever the steps; batch 2 makes it {half:.1f} GB"
+    )
+
+
+def e18() -> str:
+    parts, mixed = [], []
+    for batch, length in ((1, 512), (4, 2048)):
+        sizes = [predicted(LLAMA3, method, batch=batch, length=length) for method in ("full", "lora")]
+        parts.append(f"{sizes[0] / sizes[1]:.1f} at {batch} x {length}")
+        mixed.append(f"{full(LLAMA3, 16) / sizes[1]:.1f}")
+    published = f"38.9 to 22.3 GB, {38.9 / 22.3:.1f}"  # huggingface/peft, method_comparison
+    return (
+        f"predicted, all bfloat16: {', '.join(parts)}; 16 bytes a parameter and no activations: "
+        f"{', '.join(mixed)}; published for a 3B, batch 4: {published}"
+    )
+
+
+def e19() -> str:
+    return "Llama-3-70B in GB: " + ", ".join(f"{size} bytes {full(LARGE, size):,.0f}" for size in RECIPES)
+
+
+def e23() -> str:
+    parts = []
+    for method in ("lora", "qlora"):
+        low, high = (
+            predicted(LLAMA3, method, rank=rank, targets=counting.SETS["qkvo"][:], batch=1, length=2048)
+            for rank in (16, 32)
+        )
+        parts.append(f"{method} {low:.1f} GB {100 * (high / low - 1):+.1f} %")
+    return (
+        f"rank 16 to 32 on q, k, v, o of Llama-3.1-8B, 1 x 2048, predicted, NF4 not checked on a GPU: "
+        f"{', '.join(parts)}"
+    )
+
+
+def e24() -> str:
+    module_page = {"targets": counting.SETS["qkvo"], "batch": 4, "length": 1024}
+    seven = predicted(LLAMA3, "qlora", **module_page)
+    thirteen = predicted("llama-2-13b", "qlora", **module_page)
+    return (
+        f"allocated at 4 x 1024, q, k, v, o: Llama-3.1-8B {seven:.1f} GB, Llama-2-13B {thirteen:.1f} GB; NF4 "
+        "not checked on a GPU; on a card of 16 GB take a smaller batch, since more is reserved"
+    )
+
+
+def d12() -> str:
+    count = counting.lora_count(find(LLAMA3), 16)
+    peak = predicted(LLAMA3, "qlora", batch=4, length=2048)
+    return (
+        f"states of Llama-3.1-8B, rank 16: {8 * count / 1e6:.0f} MB (8-bit {2 * count / 1e6:.0f}) of a "
+        f"predicted QLoRA peak (NF4 not checked on a GPU) of {peak:.1f} GB at 4 x 2048"
+    )
+
+
+def l16() -> str:
+    plain, prepared = (
+        closed_form.weight_bytes(setup(LLAMA3, "qlora", kbit_preparation=ready)) / GB
+        for ready in (False, True)
+    )
+    return f"NF4 weights of Llama-3.1-8B: {plain:.2f} GB; prepared for k-bit training {prepared:.2f} GB"
+
+
+def m7() -> str:
+    run = setup(LLAMA3, "qlora", targets=counting.SETS["qkvo"], length=200)
+    found = cost.estimate(run, rows=2000, epochs=2, card=gpus.find("l4"), rate=0.0)
+    least, most = (60 * hours for hours in found.hours)
+    return (
+        f"computed for QLoRA (NF4 not checked on a GPU), rows of 200 tokens, 20 to 40 % of the L4's speed: "
+        f"{least:.0f} to {most:.0f} minutes"
+    )
+
+
+def n6() -> str:
+    parts = [f"{size} bytes {size / 2:g} times" for size in RECIPES]
+    return f"of {full(LARGE, 2):.0f} GB of weights: {', '.join(parts)}"

@@ -1,0 +1,1 @@
+"""Exercises, questions, explorers, claims and predictions: the machinery, without contents."""

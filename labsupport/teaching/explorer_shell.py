@@ -1,0 +1,177 @@
+"""The shell of every explorer: labelled controls on top, the view they ask for below.
+
+No Output widget and no slider: the first breaks nbval, the second has no accessible name.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anywidget
+import ipywidgets as widgets
+import traitlets
+from matplotlib.figure import Figure
+
+from labsupport.core import plots
+from labsupport.core.files import LabError
+
+ALLOWED = (
+    widgets.Button,
+    widgets.Checkbox,
+    widgets.Dropdown,
+    widgets.BoundedIntText,
+    widgets.BoundedFloatText,
+    widgets.IntText,
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """heading: one sentence with the finding in numbers; table: rows of column -> printable value;
+    figure: a matplotlib Figure (no pyplot) or None; alt: what the figure shows, in a sentence.
+    """
+
+    heading: str
+    table: list[dict]
+    figure: Figure | None = None
+    alt: str = ""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the plain call `view(...)`."""
+        return as_html(self)
+
+
+class Announcer(anywidget.AnyWidget):
+    """What native ipywidgets lack: a live region that stays (the HTML widget replaces its content, which
+    screen readers do not announce), a name for the group, and keys kept from JupyterLab's shortcuts, where
+    `b` on a focused drop-down list would insert a cell.
+    """
+
+    sentence = traitlets.Unicode().tag(sync=True)
+    title = traitlets.Unicode().tag(sync=True)
+    _esm = """
+    function render({ model, el }) {
+      const status = document.createElement("div");
+      status.setAttribute("role", "status");
+      status.style.cssText = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)";
+      el.append(status);
+      const say = () => { status.textContent = model.get("sentence"); };
+      model.on("change:sentence", say);
+      const keep = (event) => { if (event.key !== "Escape") event.stopPropagation(); };
+      let box = null, frame = 0;
+      const attach = () => {  // this element joins the page after render()
+        box = el.closest(".lab-explorer");
+        if (!box) { frame = requestAnimationFrame(attach); return; }
+        box.setAttribute("role", "group");
+        box.setAttribute("aria-label", model.get("title"));
+        box.addEventListener("keydown", keep);
+      };
+      attach();
+      return () => {
+        cancelAnimationFrame(frame);
+        model.off("change:sentence", say);
+        box?.removeEventListener("keydown", keep);
+      };
+    }
+    export default { render };
+    """
+
+
+class Explorer:
+    """render(**values) -> View, redrawn whenever a control changes; a LabError is shown as its sentence.
+
+    controls: name -> ipywidgets control of an ALLOWED kind, each with a description (its label). A button's
+    value is how often it was pressed. `.out` is the widgets.HTML that shows the view. Raises LabError for a
+    control of another kind or without a description.
+    """
+
+    def __init__(self, render: Callable[..., View], controls: dict[str, widgets.Widget], title: str):
+        self.render, self.controls, self.title = render, controls, title
+        self.presses = {name: 0 for name, c in controls.items() if isinstance(c, widgets.Button)}
+        for name, control in controls.items():
+            check(name, control)
+            control.style.description_width = "initial"  # the default cuts labels off
+            control.layout.width = "auto"
+            if name in self.presses:
+                control.on_click(lambda _button, name=name: self.press(name))
+            else:
+                control.observe(lambda _change: self.redraw(), names="value")
+        self.out, self.announcer, self.view = widgets.HTML(), Announcer(title=title), None
+        row = widgets.Box([*controls.values()], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
+        self.widget = widgets.VBox([widgets.HTML(f"<b>{html.escape(title)}</b>"), row, self.out])
+        self.widget.children += (self.announcer,)
+        self.widget.add_class("lab-explorer")
+        self.redraw()
+        self.announcer.sentence = ""  # nothing was asked yet
+
+    def values(self) -> dict:
+        """What the controls say now."""
+        others = {name: c.value for name, c in self.controls.items() if name not in self.presses}
+        return others | self.presses
+
+    def press(self, name: str) -> None:
+        self.presses[name] += 1
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Compute the view for the present values and show it, or the sentence why there is none."""
+        try:
+            self.view = self.render(**self.values())
+        except Exception as error:
+            sentence = str(error) if isinstance(error, LabError) else f"This view failed: {error!r}"
+            self.view = View(sentence, [])
+            if not isinstance(error, LabError):  # a fault of ours: no stale view, and not hushed up
+                self.show()
+                raise
+        self.show()
+
+    def show(self) -> None:
+        self.out.value = as_html(self.view)
+        self.announcer.sentence = self.view.heading
+
+    def _repr_mimebundle_(self, **_options):
+        """The widget, and for nbval, GitHub and VS Code without widgets the same as table and figure."""
+        settings = [c.description + ": " + str(self.values()[n]) for n, c in self.controls.items()]
+        title = f"<p><b>{html.escape(self.title)}</b><br>{html.escape(', '.join(settings))}</p>"
+        data = self.widget._repr_mimebundle_()
+        plain = "\n".join([self.title, ", ".join(settings), as_text(self.view)])
+        return data | {"text/html": title + as_html(self.view), "text/plain": plain}
+
+
+def check(name: str, control: widgets.Widget) -> None:
+    if not isinstance(control, ALLOWED):
+        kinds = ", ".join(kind.__name__ for kind in ALLOWED)
+        raise LabError(f"Control {name!r} is a {type(control).__name__}: use one of {kinds}.")
+    if not control.description.strip():
+        raise LabError(f"Control {name!r} has no description: give it one, it is the control's label.")
+
+
+def columns(view: View) -> list[str]:
+    return list(dict.fromkeys(column for row in view.table for column in row))
+
+
+def as_html(view: View) -> str:
+    """Heading, table and figure, everything escaped."""
+    parts = [f"<p>{html.escape(view.heading)}</p>"]
+    if view.table:
+        heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in columns(view))
+        rows = [[html.escape(str(row.get(name, ""))) for name in columns(view)] for row in view.table]
+        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+        # Inline, since in a widget nothing else spaces the columns.
+        style = "border-collapse:separate;border-spacing:1em 0"
+        parts.append(f'<table style="{style}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>')
+    if view.figure is not None:
+        image = plots.show(view.figure, view.alt).data
+        parts.append(image.replace("<img ", '<img style="max-width:100%" ', 1))
+    return "".join(parts)
+
+
+def as_text(view: View) -> str:
+    """Heading and table as plain lines."""
+    names = columns(view)
+    rows = [names, *([str(row.get(name, "")) for name in names] for row in view.table)] if names else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)) for r in rows]
+    return "\n".join([view.heading, *(line.rstrip() for line in lines)])

@@ -1,0 +1,1 @@
+"""Training once, recorded; what decides a run; what a batch shares."""

@@ -1,0 +1,192 @@
+"""Recorded runs: train once, load it ever after, and survive being killed.
+
+    run = training.recorded(trainer, "first_fine_tune")
+
+The run is found again by a fingerprint of everything that decides its result. If it is complete it is
+loaded; if it was interrupted it goes on from the newest whole checkpoint, bit for bit as if nothing
+had happened; otherwise it is trained."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from peft.helpers import disable_input_dtype_casting
+from safetensors.torch import load_file, save_file
+
+from labsupport.core import files
+from labsupport.core.files import LabError, short, write_atomically
+from labsupport.training import checkpoints as sealed
+from labsupport.training import fingerprint
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    log: the trainer's log history, one dict a logging step. outcome: "trained", "resumed", "loaded".
+    """
+
+    name: str
+    fingerprint: str
+    folder: Path
+    log: list[dict]
+    seconds: float
+    outcome: str
+
+    def losses(self) -> tuple[list[int], list[float]]:
+        """Steps and training loss (nats a token) of the logged steps."""
+        logged = [entry for entry in self.log if "loss" in entry]
+        return [entry["step"] for entry in logged], [float(entry["loss"]) for entry in logged]
+
+
+def recorded(trainer, name: str) -> Run:
+    """Train with `trainer`, or load the same run if it was done before.
+
+    Either way `trainer.model` ends as training leaves it, and one line says what happened. Raises
+    LabError if another process is training the same run, the disk cannot be written, or `trainer` has
+    trained before and this is not the run it finished.
+    """
+    key = fingerprint.fingerprint(trainer)
+    folder = files.RUNS / f"{name}-{key[:12]}"
+    with one_at_a_time(folder):
+        if (folder / "run.json").exists():
+            run = load(trainer, folder, name, key)
+            if run is not None:
+                print(f"{name}: loaded, trained before in {run.seconds:.0f} s ({short(folder)})")
+                return run
+        return train(trainer, folder, name, key)
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path):
+    """Hold the lock of a run; LabError if another process holds it or the folder cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LabError(
+            f"Another notebook or command is training this run ({short(folder)}). Wait for it, or stop it."
+        ) from None
+    except OSError as error:
+        raise files.cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def train(trainer, folder: Path, name: str, key: str) -> Run:
+    """Train from the newest whole checkpoint or from the start, then save the result."""
+    if hasattr(trainer, "starting_point"):
+        raise LabError(
+            f"The trainer of {name} has trained before. Make it again (run the cell that builds model and "
+            "trainer), then run this."
+        )
+    trainer.starting_point = fingerprint.starting_point(trainer)
+    checkpoints = folder / "checkpoints"
+    start = sealed.newest_whole_checkpoint(checkpoints)
+    args = trainer.args
+    args.output_dir = str(checkpoints)
+    args.save_strategy, args.save_total_limit = "steps", 2
+    args.save_steps = sealed.steps_between_saves(trainer)
+    if not any(type(c) is sealed.Checkpoints for c in trainer.callback_handler.callbacks):
+        trainer.add_callback(sealed.Checkpoints)
+    try:
+        # PEFT would turn each adapter's input to float32, and mixed precision that back: copies for nothing.
+        with disable_input_dtype_casting(trainer.model, active=args.bf16 or args.fp16):
+            result = trainer.train(resume_from_checkpoint=str(start) if start else None)
+    except Exception as error:
+        if isinstance(error, LabError) or not disk_trouble(error):
+            raise
+        raise LabError(
+            f"Training stopped because {short(folder)} cannot be written ({first_line(error)}). {TO_GO_ON}"
+        ) from error
+    # Mixed precision has wrapped the model's forward: a run that is loaded has it plain.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    seconds = result.metrics["train_runtime"]
+    save(trainer, folder, key, seconds)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    outcome = "resumed" if start else "trained"
+    since = f" from {start.name}" if start else ""
+    print(f"{name}: {outcome}{since} in {seconds:.0f} s ({short(folder)})")
+    return Run(name, key, folder, trainer.state.log_history, seconds, outcome)
+
+
+TO_GO_ON = (
+    "Free some disk, make the trainer again (run the cell that builds model and trainer) and run this "
+    "again: it goes on from the last whole checkpoint."
+)
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message without the C++ stack that torch adds to it."""
+    return str(error).strip().split("\n")[0]
+
+
+def disk_trouble(error: BaseException) -> bool:
+    """True for an OSError and for the errors that torch and safetensors make of a full disk."""
+    text = str(error).lower()
+    return isinstance(error, OSError) or any(
+        sign in text for sign in ("no space", "file write failed", "unexpected pos", "read-only", "i/o error")
+    )
+
+
+def trainable(model) -> dict[str, torch.Tensor]:
+    """The parameters that training changes, by name, as contiguous CPU tensors."""
+    return {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def save(trainer, folder: Path, key: str, seconds: float) -> None:
+    """Write the trained parameters and the log; `run.json`, written last, makes the run complete."""
+    weights = folder / "trained.safetensors"
+    scratch = folder / ".trained.tmp"
+    try:
+        save_file(trainable(trainer.model), scratch)
+        scratch.replace(weights)
+    except Exception as error:
+        scratch.unlink(missing_ok=True)
+        raise LabError(
+            f"Training is done but {short(weights)} cannot be written ({first_line(error)}). {TO_GO_ON}"
+        ) from error
+    record = {
+        "fingerprint": key,
+        "sha256": files.sha256(weights),
+        "seconds": seconds,
+        "global_step": trainer.state.global_step,
+        "in_training_mode": trainer.model.training,
+        "log": trainer.state.log_history,
+    }
+    write_atomically(folder / "run.json", json.dumps(record, indent=1))
+
+
+def load(trainer, folder: Path, name: str, key: str) -> Run | None:
+    """Put a finished run's weights into `trainer.model`; None, with a line saying why, if damaged."""
+    try:
+        record = json.loads((folder / "run.json").read_text())
+        if record["fingerprint"] != key:
+            raise ValueError("it belongs to another run")
+        if files.sha256(folder / "trained.safetensors") != record["sha256"]:
+            raise ValueError("trained.safetensors has the wrong hash")
+        weights = load_file(folder / "trained.safetensors")
+        run = Run(name, key, folder, record["log"], record["seconds"], "loaded")
+        step, in_training_mode = record["global_step"], record["in_training_mode"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"{short(folder)} is damaged ({error}); training again")
+        (folder / "run.json").unlink(missing_ok=True)
+        return None
+    trainer.starting_point = fingerprint.starting_point(trainer)
+    with torch.no_grad():
+        for parameter_name, parameter in trainer.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(weights[parameter_name])
+    trainer.model.train(in_training_mode)
+    trainer.state.log_history = run.log
+    trainer.state.global_step = step
+    return run

@@ -1,0 +1,214 @@
+"""Which profile a machine gets, what overrides it, and that TRL accepts its arguments."""
+
+import inspect
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from labsupport.core import profiles
+from labsupport.core.files import LabError
+from labsupport.upkeep import doctor
+
+CARDS = {
+    "80 GB": {"name": "A100", "memory_gib": 79.2, "bf16": True},
+    "24 GB": {"name": "RTX 3090", "memory_gib": 23.6, "bf16": True},
+    "T4": {"name": "Tesla T4", "memory_gib": 14.6, "bf16": False},
+}
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    """No settings from outside, no ready.json, no card, no driver."""
+    for name in ("LAB_PROFILE", "LAB_DTYPE", "LAB_THREADS", "LAB_BASE_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(profiles, "STATE", tmp_path)
+    monkeypatch.setattr(profiles, "gpu", lambda: None)
+    monkeypatch.setattr(profiles, "nvidia_driver", lambda: None)
+
+
+def insert_card(monkeypatch, card):
+    monkeypatch.setattr(profiles, "gpu", lambda: card)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_without_a_card_it_is_the_processor():
+    profile = profiles.current()
+    assert (profile.name, profile.use_cpu, profile.bf16, profile.fp16) == ("cpu", True, False, False)
+    assert not profile.quantize
+
+
+def test_settings_override_the_profile(monkeypatch):
+    monkeypatch.setenv("LAB_PROFILE", "smoke")
+    monkeypatch.setenv("LAB_DTYPE", "bfloat16")
+    monkeypatch.setenv("LAB_THREADS", "3")
+    monkeypatch.setenv("LAB_BASE_MODEL", "owner/model")
+    profile = profiles.current()
+    assert (profile.name, profile.dtype, profile.threads) == ("smoke", "bfloat16", 3)
+    assert profile.base_model == "owner/model"
+    assert profile.max_steps == 2
+
+
+@pytest.mark.parametrize(
+    "setting, value, told",
+    [
+        ("LAB_PROFILE", "huge", "cpu, gpu-16gb, gpu-24gb, gpu-80gb, short, smoke"),
+        ("LAB_DTYPE", "int8", "float32, bfloat16, float16"),
+        ("LAB_THREADS", "two", "whole number of at least 1"),
+        ("LAB_THREADS", "0", "whole number of at least 1"),
+        ("LAB_THREADS", "-1", "whole number of at least 1"),
+    ],
+)
+def test_a_wrong_setting_is_told_the_valid_values(monkeypatch, setting, value, told):
+    monkeypatch.setenv(setting, value)
+    with pytest.raises(LabError) as error:
+        profiles.current()
+    assert repr(value) in str(error.value) and told in str(error.value)
+
+
+def test_what_set_up_measured_counts_and_settings_win_over_it(monkeypatch, tmp_path):
+    (tmp_path / "ready.json").write_text('{"dtype": "bfloat16", "threads": 5}')
+    profile = profiles.current()
+    assert (profile.dtype, profile.threads) == ("bfloat16", 5)
+    monkeypatch.setenv("LAB_DTYPE", "float32")
+    assert profiles.current().dtype == "float32"
+
+
+@pytest.mark.parametrize("bfloat16, timed", [(20.0, ["float32"]), (0.5, ["float32", "bfloat16"])])
+def test_set_up_does_not_time_training_in_a_format_the_processor_is_slow_at(monkeypatch, bfloat16, timed):
+    """Without instructions for bfloat16 three training steps took ten minutes of the first start."""
+    seconds, calls = {"float32": 1.0, "bfloat16": bfloat16}, []
+
+    def speed(dtype, threads, seconds):
+        calls.append(dtype)
+        return 100.0 + len(calls)
+
+    monkeypatch.setattr(doctor, "STATE", profiles.STATE)
+    monkeypatch.setattr(doctor.base_model, "bundled_folder", lambda: doctor.ROOT)
+    monkeypatch.setattr(doctor, "product_seconds", lambda dtype, threads: seconds[dtype])
+    monkeypatch.setattr(doctor, "tokens_per_second", speed)
+    doctor.set_up()
+    assert calls == timed
+    assert profiles.current().dtype == timed[-1]
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"dtype": "bf', b"[]", b"null", b"7", b"\xff\xfe"])
+def test_damaged_measurements_fall_back_to_the_profile(tmp_path, damaged):
+    (tmp_path / "ready.json").write_bytes(damaged)
+    assert profiles.current() == profiles.get("cpu")
+
+
+# ---------------------------------------------------------------- graphics cards
+
+
+@pytest.mark.parametrize("card, name", [("80 GB", "gpu-80gb"), ("24 GB", "gpu-24gb"), ("T4", "gpu-16gb")])
+def test_a_card_gets_the_profile_of_its_memory(monkeypatch, card, name):
+    insert_card(monkeypatch, CARDS[card])
+    assert profiles.current().name == name
+
+
+def test_an_ampere_card_computes_in_bfloat16_and_a_t4_in_float16(monkeypatch):
+    insert_card(monkeypatch, CARDS["24 GB"])
+    ampere = profiles.current()
+    assert (ampere.dtype, ampere.bf16, ampere.fp16) == ("bfloat16", True, False)
+    insert_card(monkeypatch, CARDS["T4"])
+    turing = profiles.current()
+    assert (turing.dtype, turing.bf16, turing.fp16) == ("float16", False, True)
+
+
+def test_a_small_card_says_what_is_needed_and_how_to_go_on(monkeypatch):
+    insert_card(monkeypatch, {"name": "GTX 1080", "memory_gib": 8.0, "bf16": False})
+    with pytest.raises(LabError, match="GTX 1080 has 8 GiB.*needs 16.*LAB_PROFILE=cpu"):
+        profiles.current()
+    monkeypatch.setenv("LAB_PROFILE", "cpu")
+    assert profiles.current().use_cpu
+
+
+def test_a_driver_that_torch_cannot_use_is_named_with_the_fix(monkeypatch):
+    monkeypatch.setattr(profiles, "nvidia_driver", lambda: "555.42")
+    with pytest.raises(LabError, match="555.42.*lab.py start --torch cuda.*LAB_PROFILE=cpu"):
+        profiles.current()
+    finding = doctor.graphics_card()
+    assert not finding.ok and "555.42" in finding.seen and "--torch cuda" in finding.fix
+
+
+def test_a_gpu_profile_without_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setenv("LAB_PROFILE", "gpu-24gb")
+    with pytest.raises(LabError, match="gpu-24gb.*no GPU"):
+        profiles.current()
+
+
+def test_the_driver_is_what_nvidia_smi_says(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(profiles.shutil, "which", lambda _: "nvidia-smi")
+    for status, output, expected in [
+        (0, "555.42\n555.42\n", "555.42"),
+        (9, "no driver", None),
+        (0, "", None),
+    ]:
+        answer = subprocess.CompletedProcess([], status, output)
+        monkeypatch.setattr(profiles.subprocess, "run", lambda *_, answer=answer, **__: answer)
+        assert profiles.nvidia_driver() == expected
+
+
+# ---------------------------------------------------------------- the trainer's arguments
+
+
+@pytest.fixture
+def recipe_arguments(monkeypatch):
+    """The keywords that recipe.trainer() hands to SFTConfig, without a model or training."""
+    import trl
+
+    from labsupport.models import base_model
+    from labsupport.training import recipe
+
+    seen = {}
+
+    class Stop(Exception):
+        pass
+
+    def config(**keywords):
+        seen.update(keywords)
+        raise Stop
+
+    monkeypatch.setattr(trl, "SFTConfig", config)
+    monkeypatch.setattr(base_model, "load", lambda: (SimpleNamespace(), SimpleNamespace()))
+
+    def collect():
+        with pytest.raises(Stop):
+            recipe.trainer()
+        return dict(seen)
+
+    return collect
+
+
+@pytest.mark.parametrize("name", ["cpu", "smoke"])
+@pytest.mark.parametrize("dtype", profiles.DTYPES)
+def test_trl_accepts_the_processors_arguments(monkeypatch, tmp_path, recipe_arguments, name, dtype):
+    from trl.trainer.sft_config import SFTConfig
+
+    monkeypatch.setenv("LAB_PROFILE", name)
+    monkeypatch.setenv("LAB_DTYPE", dtype)
+    made = SFTConfig(**{**recipe_arguments(), "output_dir": str(tmp_path)})
+    assert made.device.type == "cpu"
+    assert (made.bf16, made.fp16) == (dtype == "bfloat16", False)
+    assert made.max_length == profiles.get(name).max_length
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_a_cards_arguments_are_known_to_trl_and_mix_one_format(monkeypatch, recipe_arguments, card):
+    """SFTConfig itself refuses GPU arguments on a machine without one: its signature is asked."""
+    from trl.trainer.sft_config import SFTConfig
+
+    insert_card(monkeypatch, CARDS[card])
+    arguments = recipe_arguments()
+    assert set(arguments) <= set(inspect.signature(SFTConfig).parameters)
+    assert not arguments["use_cpu"] and arguments["activation_checkpointing"]
+    assert (arguments["bf16"], arguments["fp16"]) == (CARDS[card]["bf16"], not CARDS[card]["bf16"])
+
+
+def test_every_card_sees_the_same_number_of_rows_a_step():
+    cards = [profile for profile in profiles.PROFILES.values() if not profile.use_cpu]
+    assert len({profile.batch_size * profile.accumulation for profile in cards}) == 1

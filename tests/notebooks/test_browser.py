@@ -1,0 +1,219 @@
+"""Notebooks, explorers and checkpoints in JupyterLab, in headless Chromium, by keyboard and offline."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+
+import browser_lab
+import nbformat
+import pytest
+from playwright.sync_api import expect, sync_playwright
+from run import IN_BROWSER
+
+from labsupport.teaching import quiz
+from labsupport.teaching.questions import ChoiceQuestion, NumberQuestion
+from labsupport.core import course
+from labsupport.core.files import ROOT
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=browser_lab.PATIENCE * 1000)
+
+SOURCES = {
+    name: "\n".join(cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells)
+    for name in IN_BROWSER
+}
+EXPLORERS = {  # those of the notebooks above are driven there
+    name: module
+    for name, module in course.parts("explorer").items()
+    if f"{name}_explorer.explore(" not in "".join(SOURCES.values())
+}
+# Controls of the decision wizard that matter on one branch of its tree only, off the corners walked here.
+ON_A_BRANCH = {
+    "I have much text of the field",
+    "domain text (million tokens)",
+    "several GPUs",
+    "preference pairs",
+    "what I tried is good enough",
+}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running browser. Without one the tests are skipped, except in continuous integration."""
+    program = shutil.which("chromium")
+    if program is None:
+        reason = "no `chromium` on the PATH (Debian: apt-get install chromium fonts-dejavu-core)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}, and CI=true", pytrace=False)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=browser_lab.BROWSER_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(chromium, tmp_path_factory):
+    with browser_lab.serve(tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def opened(chromium, lab, path):
+    """A notebook in a page of its own; its kernel is shut down and the page closed afterwards."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    try:
+        notebook = browser_lab.Notebook(context, lab, path)
+        yield notebook
+        notebook.shut_down()
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def notebook(chromium, lab, name):
+    with opened(chromium, lab, f"my_work/{name}.ipynb") as edition:
+        yield edition
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_BROWSER)
+def test_notebook_runs_from_top_to_bottom(notebook, lab, name):
+    source = SOURCES[name]
+    notebook.run_all()
+    notebook.expect_no_error()
+    if ".explore(" in source:
+        drive(notebook)
+        notebook.shoot(f"{name}-explorer", ".lab-explorer")
+    if "quiz.ask(" in source:
+        answer(notebook, lab, name)
+        notebook.shoot(f"{name}-checkpoint", ".lab-checkpoint")
+    notebook.shoot(name)
+    notebook.expect_no_error()
+
+
+@pytest.fixture(scope="module")
+def explorers(chromium, lab):
+    """One notebook with every explorer, run: a page of its own for each would take ten seconds more."""
+    cells = [f"import {module} as explorer\nexplorer.explore()" for module in EXPLORERS.values()]
+    with opened(chromium, lab, lab.write("explorers", *cells)) as page:
+        page.run_all()
+        yield page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_explorer_by_keyboard(explorers, name):
+    explorers.expect_no_error()
+    drive(explorers, list(EXPLORERS).index(name))
+    explorers.shoot(f"explorer-{name}")
+
+
+@pytest.mark.slow
+def test_lab_does_not_ask_to_fetch_news(explorers):
+    """An offline course has no news, and the question covers what the learner reads."""
+    plugin = "@jupyterlab/apputils-extension:notification"
+    found = explorers.page.evaluate("(id) => window.jupyterapp.serviceManager.settings.fetch(id)", plugin)
+    assert found["schema"]["properties"]["fetchNews"]["default"] == "false"
+
+
+# ---------------------------------------------------------------- what several tests do
+
+
+def drive(notebook, number=0):
+    """Move each control of the notebook's explorer of that number to its extremes, alone and together."""
+    notebook.tab_into(".lab-explorer", number)
+    explorer = browser_lab.Explorer(notebook, number)
+    expect(explorer.box).to_have_attribute("role", "group")
+    assert explorer.controls
+    for control in explorer.controls:  # in the order of Tab
+        expect(control).to_be_focused()
+        expect(control).to_have_accessible_name(re.compile(r"\S"))
+        before = explorer.state(control)
+        notebook.try_shortcuts()
+        if explorer.state(control) != before:  # a letter chose from a list
+            explorer.put(control, before)
+            notebook.settle()
+        notebook.page.keyboard.press("Tab")
+    names = [explorer.name(control) for control in explorer.controls]
+    moved, view = set(), explorer.shown()
+    start = [explorer.state(control) for control in explorer.controls]
+    for name, control, value in zip(names, explorer.controls, start, strict=True):
+        low = turn(explorer, control, "low", view)
+        high = turn(explorer, control, "high", low)
+        if low != high:
+            moved.add(name)
+        view = turn(explorer, control, value, high)
+    for where in ("low", "high", "low"):  # from corner to corner, one control at a time
+        for name, control in zip(names, explorer.controls, strict=True):
+            before, view = view, turn(explorer, control, where, view)
+            if view != before:
+                moved.add(name)
+        notebook.expect_no_error()
+    silent = set(names) - moved - ON_A_BRANCH
+    assert moved and not silent, f"never change the view: {silent}"
+
+
+def turn(explorer, control, place, before):
+    """Put a control in a place; the view after it. If that is another one, its heading is announced."""
+    explorer.put(control, place)
+    view = explorer.shown()
+    heading = explorer.box.locator("> .widget-html").last.locator("p").first.inner_text().strip()
+    assert heading
+    if view != before:
+        expect(explorer.box.locator("[role=status]")).to_have_text(heading)
+    return view
+
+
+def answer(notebook, lab, name):
+    """Answer every question of the checkpoint right, the first one wrong before."""
+    lab.progress.unlink(missing_ok=True)
+    keyboard = notebook.page.keyboard
+    notebook.tab_into(".lab-checkpoint")
+    notebook.try_shortcuts()
+    for form, question in zip(
+        notebook.output(".lab-checkpoint form").all(), quiz.catalogue()[name], strict=True
+    ):
+        status = form.locator("[role=status]")
+        if isinstance(question, ChoiceQuestion):
+            right = next(i for i, choice in enumerate(question.choices) if choice.right)
+            wrong = (right + 1) % len(question.choices)
+            expect(form.get_by_role("radio").first).to_be_focused()
+            keyboard.press("Space")
+            for place, verdict in ((wrong, "Not right."), (right, "Right.")):
+                while not form.get_by_role("radio").nth(place).is_checked():
+                    keyboard.press("ArrowDown")
+                keyboard.press("Enter")
+                expect(status).to_have_text(re.compile(f"^{re.escape(verdict)} .{{20,}}", re.DOTALL))
+                assert recorded(lab, question) == (verdict == "Right.")
+            keyboard.press("Tab")  # to the button
+        elif isinstance(question, NumberQuestion):
+            keyboard.type(str(question.answer()))
+            keyboard.press("Enter")
+            expect(status).to_have_text(re.compile("^Right: "))
+            assert recorded(lab, question)
+            keyboard.press("Tab")
+        else:
+            keyboard.type("bad, dd: letters that are shortcuts elsewhere")
+            keyboard.press("Tab")
+            keyboard.press("Enter")
+            expect(status).to_contain_text(question.model_answer[:40])
+            for _ in question.rubric:
+                keyboard.press("Tab")
+                keyboard.press("Space")
+            keyboard.press("Tab")
+            keyboard.press("Enter")
+            everything = len(question.rubric)
+            expect(status).to_contain_text(f"{everything} of {everything} points")
+            assert recorded(lab, question)
+        keyboard.press("Tab")  # to the next question
+    notebook.settle()
+    assert set(json.loads(lab.progress.read_text())["answers"]) == {
+        q.id for q in quiz.catalogue()[name]
+    }
+
+
+def recorded(lab, question):
+    return json.loads(lab.progress.read_text())["answers"][question.id]["right"]

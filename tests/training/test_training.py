@@ -1,0 +1,495 @@
+"""Recorded runs: killed, corrupted, out of disk or repeated, the result is the same to the last bit."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fresh_process
+import pytest
+import torch
+from tiny_training import NAME, tiny_trainer
+
+from labsupport.core import files
+from labsupport.core.files import LabError
+from labsupport.tasks import tickets
+from labsupport.training import fingerprint, prefixes, run_store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "RUNS", tmp_path / "runs")
+    return files.RUNS
+
+
+def train(tokenizer, **settings):
+    trainer = tiny_trainer(tokenizer, **settings)
+    run = run_store.recorded(trainer, NAME)
+    return trainer, run
+
+
+def result(trainer, run):
+    """What must not depend on interruptions: the weights and the logged losses."""
+    assert len(run.losses()[1]) > 1
+    return fingerprint.weights_hash(trainer.model), run.losses(), trainer.model.training
+
+
+@pytest.fixture(scope="module")
+def whole(tokenizer, tmp_path_factory):
+    """The uninterrupted run: its folder for runs and its result."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "RUNS", folder)
+        trainer, run = train(tokenizer)
+        assert run.outcome == "trained"
+        assert fingerprint.weights_hash(trainer.model) != fingerprint.weights_hash(
+            tiny_trainer(tokenizer).model
+        )
+        return folder, result(trainer, run)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """For each moment, the folder for runs that a process killed at that moment left behind."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork and no SIGKILL on this system")
+    folder = tmp_path_factory.mktemp("killed")
+    program = (
+        f"import pathlib, tiny_training\ntiny_training.kill_at_every_moment(pathlib.Path({str(folder)!r}))"
+    )
+    fresh_process.run(program)
+    return folder
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """A copy of a folder for runs; returns the folder of its one run."""
+    shutil.copytree(folder, target)
+    (run,) = target.glob(f"{NAME}-*")
+    return run
+
+
+# ---------------------------------------------------------------- killed
+
+
+@pytest.mark.parametrize(
+    ("moment", "start"),
+    [
+        ("before_first_checkpoint", None),
+        ("after_checkpoint", 3),
+        ("in_checkpoint", 3),
+        ("before_manifest", 3),
+        ("in_second_epoch", 9),
+        ("in_final_weights", 9),
+        ("before_run_json", 9),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_weights_and_losses(
+    moment, start, killed, whole, runs, tokenizer, capsys
+):
+    folder = copy_of(killed / moment, runs)
+    assert not (folder / "run.json").exists()
+    trainer, run = train(tokenizer)
+    assert run.outcome == ("resumed" if start else "trained")
+    assert f"from checkpoint-{start}" in capsys.readouterr().out or start is None
+    assert result(trainer, run) == whole[1]
+    assert not (folder / "checkpoints").exists()
+
+
+def interrupt(tokenizer, at, **settings):
+    """Train, and stop at the beginning of step `at` as Ctrl-C does."""
+    trainer = tiny_trainer(tokenizer, **settings)
+    real = trainer.training_step
+
+    def step(*args, **kwargs):
+        if trainer.state.global_step == at:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    trainer.training_step = step
+    with pytest.raises(KeyboardInterrupt):
+        run_store.recorded(trainer, NAME)
+
+
+def test_a_checkpoint_between_two_epochs_resumes_to_the_same_weights(runs, tokenizer, monkeypatch):
+    settings = {"steps": 16}  # saves at 4, 8, 12, 16; the first epoch ends at 8
+    trainer, run = train(tokenizer, **settings)
+    expected = result(trainer, run)
+    shutil.rmtree(runs)
+    interrupt(tokenizer, 9, **settings)
+    trainer, run = train(tokenizer, **settings)
+    assert run.outcome == "resumed"
+    assert result(trainer, run) == expected
+
+
+def test_losses_are_the_same_when_saves_and_logs_fall_on_different_steps(runs, tokenizer):
+    settings = {"logging_steps": 2, "steps": 10}
+    trainer, run = train(tokenizer, **settings)
+    expected = result(trainer, run)
+    shutil.rmtree(runs)
+    interrupt(tokenizer, 7, **settings)
+    trainer, run = train(tokenizer, **settings)
+    assert run.outcome == "resumed"
+    assert result(trainer, run) == expected
+
+
+def test_random_numbers_drawn_between_building_and_training_change_nothing(whole, runs, tokenizer):
+    trainer = tiny_trainer(tokenizer)
+    torch.rand(1000)
+    assert result(trainer, run_store.recorded(trainer, NAME)) == whole[1]
+
+
+# ---------------------------------------------------------------- corrupt checkpoints
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+CORRUPTIONS = {
+    "truncated optimizer": lambda checkpoint: truncate(checkpoint / "optimizer.pt"),
+    "missing state": lambda checkpoint: (checkpoint / "trainer_state.json").unlink(),
+    "missing manifest": lambda checkpoint: (checkpoint / "manifest.json").unlink(),
+    "empty manifest": lambda checkpoint: (checkpoint / "manifest.json").write_text(""),
+}
+
+
+@pytest.mark.parametrize("corrupt", CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_a_corrupt_checkpoint_is_named_and_the_older_one_used(
+    corrupt, killed, whole, runs, tokenizer, capsys
+):
+    checkpoints = copy_of(killed / "in_second_epoch", runs) / "checkpoints"
+    assert sorted(c.name for c in checkpoints.glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-9"]
+    corrupt(checkpoints / "checkpoint-9")
+    trainer, run = train(tokenizer)
+    said = capsys.readouterr().out
+    assert "checkpoint-9 is not whole" in said
+    assert "resumed from checkpoint-6" in said
+    assert result(trainer, run) == whole[1]
+
+
+def test_with_no_whole_checkpoint_it_starts_again(killed, whole, runs, tokenizer, capsys):
+    checkpoints = copy_of(killed / "in_second_epoch", runs) / "checkpoints"
+    for checkpoint in checkpoints.glob("checkpoint-*"):
+        truncate(checkpoint / "optimizer.pt")
+    trainer, run = train(tokenizer)
+    assert capsys.readouterr().out.count("is not whole") == 2
+    assert run.outcome == "trained"
+    assert result(trainer, run) == whole[1]
+
+
+# ---------------------------------------------------------------- loading
+
+
+def refuse_to_train(trainer) -> None:
+    def fail(*args, **kwargs):
+        raise AssertionError("it trained")
+
+    trainer.train = fail
+
+
+def test_the_same_run_is_loaded_not_trained(whole, runs, tokenizer, capsys):
+    copy_of(whole[0], runs)
+    trainer = tiny_trainer(tokenizer)
+    refuse_to_train(trainer)
+    run = run_store.recorded(trainer, NAME)
+    assert run.outcome == "loaded"
+    assert "loaded" in capsys.readouterr().out
+    assert result(trainer, run) == whole[1]
+    assert trainer.state.log_history == run.log
+    assert trainer.state.global_step == 12
+
+
+def test_the_cell_run_again_loads_and_changes_nothing(runs, tokenizer):
+    trainer, first = train(tokenizer)
+    expected = result(trainer, first)
+    refuse_to_train(trainer)
+    for _ in range(2):
+        again = run_store.recorded(trainer, NAME)
+        assert again.outcome == "loaded"
+        assert result(trainer, again) == expected
+
+
+def test_a_used_trainer_with_other_settings_is_refused(whole, runs, tokenizer):
+    copy_of(whole[0], runs)
+    trainer, _ = train(tokenizer)
+    trainer.args.learning_rate = 5e-3
+    with pytest.raises(LabError, match="has trained before"):
+        run_store.recorded(trainer, NAME)
+
+
+def mixed(tokenizer):
+    """Adapters in float32 on a bfloat16 base, trained in mixed precision."""
+    trainer = tiny_trainer(tokenizer, steps=4, lora={"lora_dropout": 0.0}, bf16=True, save_strategy="no")
+    for parameter in trainer.model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()
+    return trainer
+
+
+def test_mixed_precision_trains_the_same_weights_without_pefts_casts(runs, tokenizer):
+    usual, ours = mixed(tokenizer), mixed(tokenizer)
+    inputs = {usual: set(), ours: set()}
+    for trainer, seen in inputs.items():
+        adapters = [m for name, m in trainer.model.named_modules() if name.endswith("lora_A.default")]
+        for module in adapters:
+            module.register_forward_pre_hook(lambda module, args, seen=seen: seen.add(args[0].dtype))
+    usual.train()
+    run_store.recorded(ours, NAME)
+    assert list(inputs.values()) == [{torch.float32}, {torch.bfloat16}]
+    assert fingerprint.weights_hash(ours.model) == fingerprint.weights_hash(usual.model)
+
+
+def test_after_mixed_precision_a_trained_model_computes_as_a_loaded_one(runs, tokenizer):
+    trained, loaded = mixed(tokenizer), mixed(tokenizer)
+    assert [run_store.recorded(each, NAME).outcome for each in (trained, loaded)] == ["trained", "loaded"]
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        logits, again = (each.model.eval()(input_ids=ids).logits for each in (trained, loaded))
+    assert torch.equal(logits, again) and logits.dtype == again.dtype == torch.bfloat16
+
+
+def test_with_a_shared_prompt_it_learns_the_same_from_fewer_tokens(runs, tokenizer):
+    settings = {"lora": {"lora_dropout": 0.0}, "steps": 6, "save_strategy": "no"}
+    padded, shared = tiny_trainer(tokenizer, **settings), tiny_trainer(tokenizer, **settings)
+    prefixes.share(shared)
+    padded.train()
+    run = run_store.recorded(shared, NAME)
+    logs = [[entry for entry in trainer.state.log_history if "loss" in entry] for trainer in (padded, shared)]
+    for theirs, ours in zip(*logs, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-2)
+        assert 0 < ours["num_tokens"] < theirs["num_tokens"]
+    assert run.losses()[1][-1] < 0.99 * run.losses()[1][0]
+
+
+def test_full_training_without_an_adapter_is_loaded_too(runs, tokenizer):
+    trainer, run = train(tokenizer, lora=False, steps=4)
+    again = tiny_trainer(tokenizer, lora=False, steps=4)
+    refuse_to_train(again)
+    assert result(again, run_store.recorded(again, NAME)) == result(trainer, run)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: truncate(folder / "trained.safetensors"),
+        lambda folder: (folder / "trained.safetensors").unlink(),
+        lambda folder: truncate(folder / "run.json"),
+        lambda folder: (folder / "run.json").write_text("[]"),
+        lambda folder: (folder / "run.json").write_text("{}"),
+    ],
+)
+def test_a_damaged_run_is_named_and_trained_again(damage, whole, runs, tokenizer, capsys):
+    damage(copy_of(whole[0], runs))
+    trainer, run = train(tokenizer)
+    assert "is damaged" in capsys.readouterr().out
+    assert run.outcome == "trained"
+    assert result(trainer, run) == whole[1]
+
+
+# ---------------------------------------------------------------- the fingerprint
+
+
+@pytest.fixture(scope="module")
+def usual(tokenizer):
+    torch.set_num_threads(1)
+    return fingerprint.fingerprint(tiny_trainer(tokenizer))
+
+
+def other_text():
+    rows = tickets.load("train")[:16]
+    return [*rows[:-1], rows[-1] | {"text": rows[-1]["text"] + " Thanks."}]
+
+
+CHANGES = {
+    "text": lambda: {"rows": other_text()},
+    "seed": lambda: {"seed": 1},
+    "learning rate": lambda: {"learning_rate": 2e-2},
+    "alpha": lambda: {"lora": {"lora_alpha": 16}},
+    "dropout": lambda: {"lora": {"lora_dropout": 0.2}},
+    "weights": lambda: {"model_seed": 1},
+    "epochs": lambda: {"steps": -1, "num_train_epochs": 1},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_fingerprint_changes_with_what_decides_the_result(change, usual, tokenizer):
+    assert fingerprint.fingerprint(tiny_trainer(tokenizer, **change())) != usual
+
+
+def test_the_fingerprint_changes_with_the_code_of_a_collator(usual, tokenizer):
+    def one_way(rows):
+        return prefixes.collate(rows)
+
+    def another_way(rows):
+        return prefixes.collate(rows[:1])
+
+    found = {usual}
+    for collator in (prefixes.collate, one_way, another_way):
+        trainer = tiny_trainer(tokenizer)
+        trainer.data_collator = collator
+        found.add(fingerprint.fingerprint(trainer))
+    assert len(found) == 4
+
+
+def test_the_fingerprint_changes_with_threads_optimizer_and_attention(usual, tokenizer):
+    trainer = tiny_trainer(tokenizer)
+    assert fingerprint.fingerprint(trainer) == usual
+    torch.set_num_threads(2)
+    assert fingerprint.fingerprint(trainer) != usual
+    torch.set_num_threads(1)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
+    with_one_rate = fingerprint.fingerprint(trainer)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.2)
+    assert len({usual, with_one_rate, fingerprint.fingerprint(trainer)}) == 3
+    trainer.optimizer = None
+    trainer.model.set_attn_implementation("eager")
+    assert fingerprint.fingerprint(trainer) != usual
+
+
+@pytest.mark.parametrize(
+    "change", [{"output_dir": "elsewhere"}, {"logging_steps": 5}, {"disable_tqdm": False}], ids=str
+)
+def test_the_fingerprint_does_not_change_with_paths_and_logging(change, usual, tokenizer):
+    assert fingerprint.fingerprint(tiny_trainer(tokenizer, **change)) == usual
+
+
+# ---------------------------------------------------------------- disk trouble
+
+
+def raises(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+def fails_with_one_line(tokenizer, runs) -> None:
+    """Training ends with a LabError of one line and leaves no half-written result."""
+    with pytest.raises(LabError) as caught:
+        train(tokenizer)
+    assert "\n" not in str(caught.value)
+    assert "annot be written" in str(caught.value) or "Cannot write" in str(caught.value)
+    left = {file.name for file in runs.rglob("*") if file.is_file()}
+    assert not any(".tmp" in name or name.startswith(".") for name in left)
+    assert "run.json" not in left
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+READ_ONLY = OSError(errno.EROFS, "Read-only file system")
+STACK = "[enforce fail at inline_container.cc:664] . unexpected pos 128 vs 22\nframe #0: c10::..."
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("torch.save", FULL),
+        ("torch.save", READ_ONLY),
+        ("torch.save", RuntimeError(STACK)),
+        ("labsupport.training.run_store.save_file", FULL),
+        ("labsupport.training.run_store.save_file", READ_ONLY),
+        ("os.fsync", FULL),
+    ],
+)
+def test_disk_trouble_is_one_line_and_the_next_try_ends_right(
+    where, error, whole, runs, tokenizer, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(where, raises(error))
+        fails_with_one_line(tokenizer, runs)
+    assert result(*train(tokenizer)) == whole[1]
+
+
+def test_other_errors_are_not_blamed_on_the_disk(runs, tokenizer):
+    trainer = tiny_trainer(tokenizer)
+    trainer.training_step = raises(RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_store.recorded(trainer, NAME)
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """Mounts a real file system of a given size for the runs."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = []
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            pytest.skip(f"no mount command: {error}")
+        if done.returncode:
+            pytest.skip(f"cannot mount a tmpfs here: {done.stderr.strip()}")
+        mounted.append(folder)
+        monkeypatch.setattr(files, "RUNS", folder)
+        return folder
+
+    yield mount
+    with contextlib.suppress(OSError):
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+# From "not even the weights of a checkpoint" to "one checkpoint, or most of it, but no second".
+@pytest.mark.parametrize("size", ["16k", "128k", "4200k"])
+def test_a_really_full_disk(size, whole, small_disk, tokenizer):
+    runs = small_disk(f"size={size}")
+    fails_with_one_line(tokenizer, runs)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(runs)], check=True)
+    assert result(*train(tokenizer)) == whole[1]
+
+
+def test_a_really_read_only_disk(whole, small_disk, tokenizer):
+    runs = small_disk("size=64m")
+    subprocess.run(["mount", "-o", "remount,ro", str(runs)], check=True)
+    fails_with_one_line(tokenizer, runs)
+    subprocess.run(["mount", "-o", "remount,rw", str(runs)], check=True)
+    assert result(*train(tokenizer)) == whole[1]
+
+
+# ---------------------------------------------------------------- two at once
+
+
+def test_two_processes_on_one_run_the_second_is_told(runs, tokenizer):
+    trainer = tiny_trainer(tokenizer)
+    folder = runs / f"{NAME}-{fingerprint.fingerprint(trainer)[:12]}"
+    folder.mkdir(parents=True)
+    code = (
+        "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+        "print('held', flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout.readline().strip() == b"held"
+        with pytest.raises(LabError, match="is training this run"):
+            run_store.recorded(trainer, NAME)
+        holder.kill()  # a killed process holds no lock
+        holder.wait()
+        assert run_store.recorded(trainer, NAME).outcome == "trained"
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_run_json_names_the_weights_it_belongs_to(whole):
+    (folder,) = whole[0].glob(f"{NAME}-*")
+    record = json.loads((folder / "run.json").read_text())
+    assert record["sha256"] == files.sha256(folder / "trained.safetensors")
