@@ -1,1 +1,1 @@
-"""Exercises, questions, explorers, claims and predictions: the machinery, without contents."""
+"""Questions, explorers, claims and predictions: the machinery, without contents."""

@@ -8,7 +8,7 @@ from collections import Counter
 from labsupport.baselines import prompt_scoring, rule_based
 from labsupport.evaluation import intervals
 from labsupport.tasks import tickets
-from labsupport.teaching.exercise import Exercise
+from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/00_start_here.ipynb"
 

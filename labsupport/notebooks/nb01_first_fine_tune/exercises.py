@@ -5,7 +5,7 @@ from __future__ import annotations
 from labsupport.evaluation import metrics
 from labsupport.models import chat
 from labsupport.tasks import tickets
-from labsupport.teaching.exercise import Exercise
+from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/01_first_fine_tune.ipynb"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from labsupport.models import lora
-from labsupport.teaching.exercise import Exercise
+from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/02_lora_math.ipynb"
 

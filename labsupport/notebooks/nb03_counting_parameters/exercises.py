@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from labsupport.models import counting, model_configs
-from labsupport.teaching.exercise import Exercise
+from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/03_counting_parameters.ipynb"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labsupport.teaching.exercise import Exercise
+from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/04_nf4_quantization.ipynb"
 

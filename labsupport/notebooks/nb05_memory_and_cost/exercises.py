@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labsupport.memory import closed_form, planner
 from labsupport.models import counting, model_configs
-from labsupport.teaching.exercise import Exercise
+from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/05_memory_and_cost.ipynb"
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from labsupport.teaching.comparing import Numbers, brief, default_tolerance, mismatches, plain
+from labsupport.checking.comparing import Numbers, brief, default_tolerance, mismatches, plain
 
 HALF = ("float16", "bfloat16")
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from labsupport.teaching.exercise import Exercise, ambiguities
+from labsupport.checking.exercise import Exercise, ambiguities
 
 
 def scaled(x, alpha, rank):
@@ -503,7 +503,7 @@ def test_small_values_are_fine_with_a_smaller_tolerance():
 def test_a_check_without_tensors_imports_no_torch():
     code = (
         "import sys, labsupport.teaching.predictions, labsupport.teaching.claims\n"
-        "from labsupport.teaching.exercise import Exercise\n"
+        "from labsupport.checking.exercise import Exercise\n"
         "assert Exercise('q', abs, [(-1.5,)]).check(lambda x: -x).status == 'correct'\n"
         "assert 'torch' not in sys.modules\n"
     )

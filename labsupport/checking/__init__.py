@@ -1,0 +1,1 @@
+"""Exercises: a learner's function run beside the reference, and what is wrong with it."""
