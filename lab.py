@@ -6,8 +6,8 @@
     python3 lab.py help      the other verbs
 
 `start` and `test` create `.venv` beside this file, install the pinned packages into it and fetch the
-base model. Both are safe to repeat and to interrupt: what is finished is not done again. Every other
-verb is handed to `labsupport/cli.py` inside that environment.
+base model. Both are safe to repeat and to interrupt: what is finished is not done again; of two at once
+the second waits for the first. Every other verb is handed to `labsupport/cli.py` inside that environment.
 """
 
 from __future__ import annotations
@@ -27,19 +27,38 @@ import sys
 import time
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-STATE = Path(os.environ.get("LAB_CACHE", ROOT / ".lab"))
 LOCK = ROOT / "requirements.lock"
 WORK = ROOT / "my_work"
 
 TORCH = "2.13.0"
 # PyTorch's public index of builds without CUDA: a fifth of the download on Linux.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-OLDEST_PYTHON = (3, 11)
+# What the lock and PyTorch have wheels for; pyproject.toml says the same.
+OLDEST_PYTHON, NEWEST_PYTHON, FAULTY_PYTHON = (3, 11), (3, 14), (3, 14, 1)
 # Measured on Linux x86-64: environment 1.9 GiB, model 0.6 GiB with its wheel, and room for unpacking.
 NEEDED_GIB = {"cpu": 6, "cuda": 14}
 PLATFORMS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "AMD64")}
+
+
+def state_folder() -> Path:
+    """Where the model and the settings lie; labsupport goes by the same rule.
+
+    A relative LAB_CACHE counts from the repository: kernels start in other folders than this file.
+    """
+    asked = Path(os.environ.get("LAB_CACHE") or ".lab")
+    with contextlib.suppress(RuntimeError):  # "~nobody": a folder of that name, then
+        asked = asked.expanduser()
+    return ROOT / asked
+
+
+STATE = state_folder()
 
 
 class SetupError(Exception):
@@ -59,11 +78,21 @@ def venv_python() -> Path:
 # ---------------------------------------------------------------- checks before anything is written
 
 
+def python_problem(version) -> str:
+    """Why this Python is none of those that the lock and PyTorch have wheels for; empty if it is one."""
+    if version < OLDEST_PYTHON:
+        return "too old"
+    if version[:2] > NEWEST_PYTHON:
+        return "too new"
+    return "faulty (networkx, which PyTorch needs, refuses it)" if version[:3] == FAULTY_PYTHON else ""
+
+
 def check_machine() -> None:
-    if sys.version_info < OLDEST_PYTHON:
+    problem = python_problem(sys.version_info)
+    if problem:
         raise SetupError(
-            f"Python {platform.python_version()} is too old: LoRA Lab needs 3.11 or newer. "
-            "Install it and run this command with it, for example `python3.11 lab.py start`."
+            f"Python {platform.python_version()} is {problem}: LoRA Lab needs 3.11 to 3.14, except 3.14.1. "
+            "Install one of them and run this command with it, for example `python3.13 lab.py start`."
         )
     here = (platform.system(), platform.machine())
     if here not in PLATFORMS:
@@ -85,6 +114,55 @@ def check_disk(flavour: str) -> None:
 def torch_flavour(asked: str | None) -> str:
     """'cuda' where an NVIDIA driver answers, else 'cpu'; `--torch` overrides."""
     return asked or ("cuda" if shutil.which("nvidia-smi") else "cpu")
+
+
+# ---------------------------------------------------------------- one set-up at a time
+
+
+@contextlib.contextmanager
+def set_up_alone():
+    """Hold the set-up lock; wait for whoever holds it, and say so.
+
+    It is the operating system's lock on an open file, so it ends with its process, however that ends. The
+    file lies outside STATE: that may be elsewhere for two processes which share this `.venv`.
+    """
+    path = ROOT / ".lab" / "setup.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        wait_for(file)
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
+        file.flush()
+        yield
+
+
+def wait_for(file) -> None:
+    """Return once the lock is ours, or if the file system has no locks."""
+    refused = 0
+    try:
+        while not take_lock(file):
+            refused += 1
+            if refused == 2:  # by now its holder has written its name
+                file.seek(0)
+                holder = file.read() or "another process"
+                say(f"Another set-up is at work here ({holder}). Waiting for it; Ctrl-C stops waiting.")
+            time.sleep(0.3)
+    except OSError as error:
+        say(f"{file.name} cannot be locked ({error.strerror}): do not run lab.py twice at the same time.")
+
+
+def take_lock(file) -> bool:
+    """Try to lock the open file until it is closed; False if another process holds it."""
+    try:
+        if os.name == "nt":
+            # Windows keeps others from reading what is locked: not the text at the beginning.
+            os.lseek(file.fileno(), 2**30, os.SEEK_SET)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- the environment
@@ -146,13 +224,38 @@ def ensure_environment(asked: str | None) -> None:
     if stamped[1:] not in ([], [flavour]) or not venv_works():
         make_venv()
     stamp_file.write_text(f"unfinished {flavour}\n")
-    extra = []
-    if flavour == "cpu" and platform.system() == "Linux":
-        extra = ["--extra-index-url", TORCH_CPU_INDEX, "--retries", "1"]
-    pip("[1/3] PyTorch", "install", *extra, f"torch=={TORCH}")
-    pip("[2/3] pinned packages", "install", "--require-hashes", "--no-deps", "-r", str(LOCK))
+    pip("[1/3] pinned packages", "install", "--require-hashes", "--no-deps", "-r", str(LOCK))
+    install_torch(flavour)
     pip("[3/3] this course", "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     stamp_file.write_text(f"{stamp} {flavour}\n")
+
+
+def install_torch(flavour: str) -> None:
+    """Install torch alone: whatever it needs besides CUDA's packages is there, out of the lock."""
+    step, pin = "[2/3] PyTorch", f"torch=={TORCH}"
+    if flavour == "cpu" and platform.system() == "Linux":
+        only_there = ["--no-deps", "--index-url", TORCH_CPU_INDEX, "--timeout", "15", "--retries", "1"]
+        with contextlib.suppress(SetupError):
+            pip(step, "install", *only_there, pin)
+            check_torch()
+            return
+        say(
+            "  PyTorch's own index gave no build that works here: taking the one of pip's index. If that is "
+            f"built for CUDA, it needs {NEEDED_GIB['cuda']} GiB of disk in all."
+        )
+    pip(step, "install", pin)
+    check_torch()
+
+
+def check_torch() -> None:
+    """A build for CUDA without CUDA's packages installs well, but cannot be imported."""
+    done = subprocess.run([str(venv_python()), "-c", "import torch"], capture_output=True, text=True)
+    if done.returncode:
+        last = ["no output", *done.stderr.strip().splitlines()][-1]
+        raise SetupError(
+            f"PyTorch {TORCH} is installed but cannot be imported: {last} Delete {VENV} and run the same "
+            f"command again. The log of the installation is {STATE / 'setup.log'}."
+        )
 
 
 def venv_works() -> bool:
@@ -182,10 +285,19 @@ def support(*arguments: str, **options) -> int:
 
 def ensure_ready(asked_torch: str | None) -> None:
     """Everything `start` and `test` need: packages, base model, number format and speed."""
-    check_machine()
     ensure_environment(asked_torch)
-    if not (STATE / "ready.json").exists() and support("setup"):
+    if not measured() and support("setup"):
         raise SetupError("Set-up stopped; the line above says why. Nothing half-done is kept.")
+
+
+def measured() -> bool:
+    """Whether ready.json holds everything that `labsupport.cli setup` writes into it."""
+    try:
+        settings = json.loads((STATE / "ready.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    kinds = {"dtype": str, "threads": int, "tokens_per_second": dict, "model": str}
+    return isinstance(settings, dict) and all(isinstance(settings.get(k), kinds[k]) for k in kinds)
 
 
 # ---------------------------------------------------------------- the learner's copies
@@ -279,10 +391,12 @@ def start(arguments: list[str]) -> int:
     parser.add_argument("--port", type=int, help="default: the first free one from 8888 on")
     parser.add_argument("--torch", choices=["cpu", "cuda"], help="default: what the machine has")
     asked = parser.parse_args(arguments)
-    port = free_port(asked.port)
-    ensure_ready(asked.torch)
-    copy_notebooks()
-    return open_lab(port, browser=not asked.no_browser)
+    if asked.port:
+        free_port(asked.port)  # fail before the minutes of set-up, in which the port may still be taken
+    with set_up_alone():
+        ensure_ready(asked.torch)
+        copy_notebooks()
+    return open_lab(free_port(asked.port), browser=not asked.no_browser)
 
 
 def test(arguments: list[str]) -> int:
@@ -290,7 +404,8 @@ def test(arguments: list[str]) -> int:
     parser.add_argument("--fast", action="store_true", help="no training, under 4 minutes")
     parser.add_argument("--torch", choices=["cpu", "cuda"], help="default: what the machine has")
     asked = parser.parse_args(arguments)
-    ensure_ready(asked.torch)
+    with set_up_alone():
+        ensure_ready(asked.torch)
     command = [str(venv_python()), str(ROOT / "tests" / "run.py")]
     return subprocess.run(command + ["--fast"] * asked.fast, cwd=ROOT).returncode
 
@@ -298,14 +413,14 @@ def test(arguments: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
     try:
-        if verb == "start":
-            return start(rest)
-        if verb == "test":
-            return test(rest)
         if verb in ("help", "-h", "--help") and not venv_python().exists():
             print(__doc__.strip())
             return 0
         check_machine()
+        if verb == "start":
+            return start(rest)
+        if verb == "test":
+            return test(rest)
         if not venv_python().exists():
             raise SetupError(f"Nothing is installed yet: run `python3 {Path(__file__).name} start`.")
         return support(verb, *rest)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from types import SimpleNamespace
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[1] / "lab.py"
+SOURCE = (
+    next(folder for folder in Path(__file__).resolve().parents if (folder / "lab.py").exists()) / "lab.py"
+)
+READY = {"dtype": "float32", "threads": 2, "tokens_per_second": {"float32": 9.5}, "model": "some/folder"}
 FAKE_PYTHON = """#!/bin/sh
 echo "$@" >> "{log}"
 case "$*" in
@@ -98,26 +102,223 @@ def test_too_little_disk_says_how_much_is_needed(lab, monkeypatch, capsys, flavo
     assert not lab.VENV.exists()
 
 
-def test_the_only_address_in_the_file_is_pytorchs_index():
+@pytest.mark.parametrize("version", [(3, 15, 0), (4, 0, 0), (3, 14, 1)])
+def test_a_python_without_wheels_is_told_which_have_them(lab, monkeypatch, capsys, version):
+    monkeypatch.setattr(lab.sys, "version_info", version)
+    lab.platform.python_version = lambda: ".".join(map(str, version))
+    assert lab.main(["start"]) == 2
+    line = one_line(capsys)
+    assert ".".join(map(str, version)) in line and "3.11 to 3.14, except 3.14.1" in line
+    assert not lab.VENV.exists()
+
+
+def test_the_only_address_in_the_file_is_pytorchs_index(lab):
     addresses = re.findall(r"https?://[^\s\"'{]+", SOURCE.read_text())
-    assert [a for a in addresses if a != "http://127.0.0.1:"] == ["https://download.pytorch.org/whl/cpu"]
+    assert [a for a in addresses if a != "http://127.0.0.1:"] == [lab.TORCH_CPU_INDEX]
+
+
+@pytest.mark.parametrize(
+    "value, folder",
+    [
+        *[(None, ".lab"), ("", ".lab"), ("cache", "cache"), ("../cache", "../cache")],
+        *[
+            ("/somewhere/else", "/somewhere/else"),
+            ("~/cache", "{home}/cache"),
+            ("~nobody-here/x", "~nobody-here/x"),
+        ],
+    ],
+)
+def test_the_cache_is_the_same_folder_for_lab_and_for_every_kernel(tmp_path, value, folder):
+    """Kernels start in my_work/: a folder relative to the current one would be another in each of them."""
+    environment = {name: text for name, text in os.environ.items() if name != "LAB_CACHE"}
+    environment |= {"HOME": str(tmp_path)} | ({} if value is None else {"LAB_CACHE": value})
+    program = "import lab; from labsupport.core import files; print(lab.STATE, files.STATE, sep='\\n')"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); {program}"]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == [str(SOURCE.parent / folder.format(home=tmp_path))] * 2
+
+
+# ---------------------------------------------------------------- one set-up at a time
+
+START = """
+import importlib.util, sys
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("lab", sys.argv[1])
+lab = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(lab)
+lab.ROOT = Path(sys.argv[2])
+lab.WORK = lab.ROOT / "my_work"
+
+def stays_in(what):
+    print(what, flush=True)
+    sys.stdin.readline()
+    return 0
+
+lab.check_machine = lambda: None
+lab.ensure_ready = lambda asked: stays_in("set-up")
+lab.open_lab = lambda port, browser: stays_in("Lab")
+sys.exit(lab.main(["start"]))
+"""
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A function that runs `lab.py start` in the temporary folder; each step waits for a line of input."""
+    running = []
+
+    def start(stdin=subprocess.DEVNULL):
+        pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, "-c", START, str(SOURCE), str(tmp_path)]
+        running.append(subprocess.Popen(command, **pipes, text=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_start_waits_for_the_set_up_of_the_first_but_not_for_its_lab(started):
+    first = started(stdin=subprocess.PIPE)
+    assert first.stdout.readline() == "set-up\n"
+    second = started()
+    line = second.stderr.readline()
+    assert f"process {first.pid}, since " in line and "Ctrl-C" in line
+    assert second.poll() is None
+    first.stdin.write("\n")
+    first.stdin.flush()
+    assert first.stdout.readline() == "Lab\n"
+    said, complaints = second.communicate(timeout=60)
+    assert (second.returncode, said, complaints) == (0, "set-up\nLab\n", "")
+    assert first.poll() is None
+
+
+def test_the_lock_of_a_killed_set_up_is_gone(started, tmp_path):
+    first = started(stdin=subprocess.PIPE)
+    assert first.stdout.readline() == "set-up\n"
+    first.kill()
+    first.wait()
+    assert str(first.pid) in (tmp_path / ".lab" / "setup.lock").read_text()
+    said, complaints = started().communicate(timeout=60)
+    assert (said, complaints) == ("set-up\nLab\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_ctrl_c_ends_the_waiting_and_leaves_the_first_alone(started):
+    first = started(stdin=subprocess.PIPE)
+    assert first.stdout.readline() == "set-up\n"
+    second = started()
+    assert "Waiting" in second.stderr.readline()
+    second.send_signal(signal.SIGINT)
+    said, complaints = second.communicate(timeout=60)
+    assert (second.returncode, said) == (2, "")
+    assert complaints == "Stopped. Run the same command again to go on.\n"
+    assert first.poll() is None
+
+
+@pytest.mark.parametrize("verb", ["start", "test"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_lock_that_cannot_be_written_is_one_line(lab, monkeypatch, capsys, verb, number):
+    def fail(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(lab.Path, "open", fail)
+    assert lab.main([verb]) == 2
+    line = one_line(capsys)
+    assert "Cannot write" in line and "setup.lock" in line and os.strerror(number) in line
+
+
+def test_a_file_system_without_locks_is_used_without_one(lab, monkeypatch, capsys):
+    def fail(_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lab, "take_lock", fail)
+    with lab.set_up_alone():
+        pass
+    line = one_line(capsys)
+    assert "setup.lock cannot be locked (No locks available)" in line and "twice at the same time" in line
+
+
+def test_windows_locks_far_behind_the_text_and_waits(lab, monkeypatch, capsys):
+    """There a locked byte can be read by nobody else, and the waiting one wants to read the text."""
+    path = lab.ROOT / ".lab" / "setup.lock"
+    path.parent.mkdir()
+    path.write_text("process 7, since 10:00:00")
+    positions = []
+
+    def locking(handle, mode, count):
+        positions.append(os.lseek(handle, 0, os.SEEK_CUR))
+        if len(positions) < 4:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    windows = SimpleNamespace(name="nt", lseek=os.lseek, SEEK_SET=os.SEEK_SET, getpid=lambda: 8)
+    monkeypatch.setattr(lab, "os", windows)
+    monkeypatch.setattr(lab, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2), raising=False)
+    monkeypatch.setattr(lab.time, "sleep", lambda _: None)
+    with lab.set_up_alone():
+        assert path.read_text().startswith("process 8, since ")
+    assert "(process 7, since 10:00:00)" in one_line(capsys)
+    assert positions == [2**30] * 4
 
 
 # ---------------------------------------------------------------- the environment
 
 
-def test_packages_are_installed_once_pinned_and_hashed(lab):
+def installs(calls):
+    return [call.partition(" install ")[2] for call in calls() if " install " in call]
+
+
+def test_packages_are_installed_once_pinned_and_hashed_and_torch_alone_from_its_index(lab):
     calls = fake_venv(lab)
     lab.ensure_environment("cpu")
-    installs = [call for call in calls() if " install " in call]
-    assert len(installs) == 3
-    assert f"--extra-index-url {lab.TORCH_CPU_INDEX}" in installs[0] and f"torch=={lab.TORCH}" in installs[0]
-    assert "--require-hashes --no-deps -r" in installs[1]
-    assert lab.TORCH_CPU_INDEX not in installs[1]
+    packages, torch, course = installs(calls)
+    assert packages == f"--require-hashes --no-deps -r {lab.LOCK}"
+    assert torch.startswith(f"--no-deps --index-url {lab.TORCH_CPU_INDEX} ")
+    assert torch.endswith(f" torch=={lab.TORCH}")
+    assert course.endswith(f"-e {lab.ROOT}")
+    assert not any("extra-index" in call for call in calls())
     before = calls()
     lab.ensure_environment("cpu")
     lab.ensure_environment(None)  # keeps what was chosen
     assert calls() == before
+
+
+INDEX_IS_DEAD = "*--index-url*) echo 'ERROR: No matching distribution'; exit 1;;"
+BUILD_NEEDS_CUDA = "*'import torch'*) test -e {0} || {{ touch {0}; echo no libcudart >&2; exit 1; }};;"
+
+
+@pytest.mark.parametrize("answers", [INDEX_IS_DEAD, BUILD_NEEDS_CUDA])
+def test_without_pytorchs_index_torch_comes_from_pips_with_what_it_needs(lab, capsys, answers):
+    calls = fake_venv(lab, answers.format(lab.ROOT / "imported"))
+    lab.ensure_environment("cpu")
+    _, first, second, course = installs(calls)
+    assert lab.TORCH_CPU_INDEX in first and "--retries 1" in first
+    assert int(re.search(r"--timeout (\d+)", first)[1]) <= 30  # seconds, and twice at most
+    assert second == f"torch=={lab.TORCH}"
+    assert course.endswith(f"-e {lab.ROOT}")
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("PyTorch's own index" in line and "14 GiB" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("system, flavour", [("Linux", "cuda"), ("Darwin", "cpu"), ("Windows", "cpu")])
+def test_elsewhere_torch_comes_from_pips_index_at_once(lab, system, flavour):
+    lab.platform.system = lambda: system
+    calls = fake_venv(lab)
+    lab.ensure_environment(flavour)
+    packages, torch, _ = installs(calls)
+    assert "--require-hashes" in packages
+    assert torch == f"torch=={lab.TORCH}"
+
+
+def test_a_torch_that_cannot_be_imported_stops_the_start(lab, capsys):
+    fake_venv(lab, "*'import torch'*) echo 'ImportError: no libcudart' >&2; exit 1;;")
+    assert lab.main(["start", "--torch", "cpu"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"PyTorch {lab.TORCH}" in line and "ImportError: no libcudart" in line and str(lab.VENV) in line
+    calls = fake_venv(lab)
+    lab.ensure_environment(None)
+    assert len(installs(calls)) > 4  # it was not taken for finished
 
 
 def test_a_changed_lock_is_installed(lab):
@@ -134,7 +335,7 @@ def test_a_failed_download_says_how_to_retry_and_is_taken_up_again(lab, monkeypa
     fake_venv(lab, failing)
     assert lab.main(["start", "--torch", "cpu"]) == 2
     *_, line = capsys.readouterr().err.strip().splitlines()
-    assert "[2/3] pinned packages failed: ERROR: No matching distribution" in line
+    assert "[1/3] pinned packages failed: ERROR: No matching distribution" in line
     assert "run the same command again" in line
     assert "No matching distribution" in (lab.STATE / "setup.log").read_text()
 
@@ -143,7 +344,7 @@ def test_a_failed_download_says_how_to_retry_and_is_taken_up_again(lab, monkeypa
     assert any("--require-hashes" in call for call in calls())
     assert any("labsupport.cli setup" in call for call in calls())
     before = calls()
-    (lab.STATE / "ready.json").write_text("{}")
+    (lab.STATE / "ready.json").write_text(json.dumps(READY))
     assert lab.main(["start"]) == 0
     assert calls() == before
 
@@ -185,6 +386,23 @@ def test_set_up_that_fails_inside_stops_the_start(lab, monkeypatch, capsys):
     fake_venv(lab, "*'labsupport.cli setup'*) exit 2;;")
     assert lab.main(["start", "--torch", "cpu"]) == 2
     assert "Set-up stopped" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+DAMAGED = ["", "{", "[]", "null", "3", "{}", json.dumps(READY | {"dtype": None}), "\udcff"]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED + [json.dumps({k: READY[k] for k in READY if k != "model"})])
+def test_damaged_measurements_are_taken_anew(lab, damaged):
+    ready = lab.STATE / "ready.json"
+    calls = fake_venv(lab, f"""*'labsupport.cli setup'*) echo '{json.dumps(READY)}' > {ready};;""")
+    lab.ensure_ready("cpu")
+    assert json.loads(ready.read_text()) == READY
+    ready.write_bytes(damaged.encode(errors="surrogateescape"))
+    lab.ensure_ready("cpu")
+    assert json.loads(ready.read_text()) == READY
+    before = calls()
+    lab.ensure_ready("cpu")
+    assert calls() == before
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
@@ -285,6 +503,37 @@ def test_a_port_in_use_is_one_line_and_the_default_goes_round_it(lab, capsys):
         taken.bind(("127.0.0.1", first))
         taken.listen()
         assert lab.free_port(None) > first
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_port_taken_during_set_up_is_noticed_before_jupyterlab_starts(lab, monkeypatch, capsys, asked):
+    port = lab.free_port(None)
+    opened = []
+    monkeypatch.setattr(lab, "open_lab", lambda port, browser: opened.append(port) or 0)
+    with socket.socket() as taken:
+
+        def take_it(_):
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+
+        monkeypatch.setattr(lab, "ensure_ready", take_it)
+        status = lab.main(["start", *(["--port", str(port)] if asked else [])])
+    if asked:
+        assert (status, opened) == (2, [])
+        assert f"Port {port} is in use" in one_line(capsys)
+    else:
+        assert status == 0
+        assert opened[0] > port
+
+
+def test_a_port_asked_for_that_is_in_use_is_told_before_the_set_up(lab, monkeypatch, capsys):
+    monkeypatch.setattr(lab, "ensure_ready", lambda _: pytest.fail("set up first"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert lab.main(["start", "--port", str(port)]) == 2
+    assert f"Port {port} is in use" in one_line(capsys)
 
 
 def test_an_impossible_port_is_one_line(lab, capsys):
