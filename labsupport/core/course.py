@@ -8,6 +8,7 @@ from types import ModuleType
 from labsupport.core.files import ROOT
 
 FOLDERS = ROOT / "labsupport" / "notebooks"
+EXPLORERS = ROOT / "labsupport" / "explorers"  # those that more than one notebook uses
 
 
 def notebooks() -> dict[str, str]:
@@ -17,12 +18,15 @@ def notebooks() -> dict[str, str]:
 
 
 def parts(kind: str) -> dict[str, str]:
-    """What notebooks have of a kind, by name: of "experiment" each file NAME_experiment.py of a folder, as
-    NAME -> "labsupport.notebooks.FOLDER.NAME_experiment"."""
+    """What the course has of a kind, by name: of "experiment" each file NAME_experiment.py of a notebook's
+    folder, as NAME -> "labsupport.notebooks.FOLDER.NAME_experiment"; then explorers that notebooks share."""
+    places = {f"labsupport.notebooks.{folder}": FOLDERS / folder for folder in notebooks().values()}
+    if kind == "explorer":
+        places["labsupport.explorers"] = EXPLORERS
     found = {}
-    for folder in notebooks().values():
-        for file in sorted((FOLDERS / folder).glob(f"*_{kind}.py")):
-            found[file.stem.removesuffix(f"_{kind}")] = f"labsupport.notebooks.{folder}.{file.stem}"
+    for package, folder in places.items():
+        for file in sorted(folder.glob(f"*_{kind}.py")):
+            found[file.stem.removesuffix(f"_{kind}")] = f"{package}.{file.stem}"
     return found
 
 

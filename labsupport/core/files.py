@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
+import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
-STATE = Path(os.environ.get("LAB_CACHE", ROOT / ".lab"))
-RUNS = Path(os.environ.get("LAB_RUNS", ROOT / "runs"))
+
+
+def folder_from(variable: str, default: Path) -> Path:
+    """The path that an environment variable gives, the default where it is unset or empty.
+
+    "~" is expanded. A relative path counts from the repository: kernels start in other folders than lab.py.
+    """
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    with contextlib.suppress(RuntimeError):  # "~nobody": a folder of that name, then
+        return ROOT / Path(text).expanduser()
+    return ROOT / text
+
+
+STATE = folder_from("LAB_CACHE", ROOT / ".lab")
+RUNS = folder_from("LAB_RUNS", ROOT / "runs")
 
 
 class LabError(Exception):
@@ -36,12 +54,68 @@ def short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def cannot_write(path: Path, error: OSError) -> LabError:
-    """The one sentence for a full, read-only or forbidden disk."""
-    return LabError(
-        f"Cannot write {short(path)}: {error.strerror or error}. Nothing was changed. "
-        "Free some disk or fix the folder's rights, then do it again."
-    )
+def read_json(path: Path) -> dict | list | None:
+    """The object or list in a JSON file; None for whatever is wrong with it.
+
+    That is: missing, unreadable, not UTF-8, not JSON, too deeply nested, or a bare value such as 7.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, (dict, list)) else None
+
+
+# ---------------------------------------------------------------- a disk that cannot be written
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+DISK_TROUBLE = {*FULL, *FORBIDDEN, errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ESTALE}
+
+# Rust's libraries (safetensors, tokenizers) end their message with the operating system's number.
+RUST = re.compile(r"\(os error (\d+)\)")
+RUST_NUMBERS = {*DISK_TROUBLE, *({5, 19, 39, 112} if os.name == "nt" else ())}  # Windows has its own
+# torch 2.13 says these of a disk that fills up while it writes a zip file ("iostream error": at the first
+# byte), and names the reason where it cannot open the file or writes the older format.
+TORCH = re.compile(
+    r"inline_container\.cc.*(unexpected pos \d+ vs \d+|file write failed)|^basic_ios::clear: iostream error|"
+    rf"failed with (strerror: )?({'|'.join(re.escape(os.strerror(number)) for number in DISK_TROUBLE)})"
+)
+
+
+def is_disk_trouble(error: BaseException) -> bool:
+    """True for an error of a full, forbidden or failing disk, as Python, torch or safetensors raise it.
+
+    Not for just any OSError: transformers and the hub's client raise those for what is missing or offline.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in DISK_TROUBLE
+    number = RUST.search(str(error))
+    if number:
+        return int(number[1]) in RUST_NUMBERS
+    return isinstance(error, RuntimeError) and bool(TORCH.search(str(error)))
+
+
+def cannot_write(path: Path, error: BaseException) -> LabError:
+    """The one sentence for a full, read-only or forbidden disk, or a name that is taken."""
+    number = getattr(error, "errno", None)
+    if number in IN_THE_WAY:
+        fix = "Rename the file or folder that is in its way"
+    elif number in FORBIDDEN:
+        fix = "Fix the folder's rights"
+    else:
+        fix = "Free some disk or fix the folder's rights"
+    said = getattr(error, "strerror", None) or first_line(error)
+    return LabError(f"Cannot write {short(path)}: {said}. Nothing was changed. {fix}, then do it again.")
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message without a full stop and without the C++ stack that torch adds to it."""
+    return str(error).strip().split("\n")[0].removesuffix(".")
+
+
+# ---------------------------------------------------------------- writing
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -69,18 +143,53 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def folder_atomically(path: Path):
-    """Yield a scratch folder that becomes `path` when the block ends well, and vanishes otherwise."""
+    """Yield a scratch folder that becomes `path` when the block ends well, and vanishes otherwise.
+
+    The old folder is moved aside before the new one takes its place: `bring_back` after a kill in between.
+    Two processes must not do this to the same folder at once: hold a lock.
+    """
     scratch = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        scratch.chmod(0o755)
-        yield scratch
-        if path.exists():
-            shutil.rmtree(path)
-        scratch.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+        try:
+            bring_back(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            scratch.chmod(0o755)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
+            yield scratch
+        except Exception as error:
+            # The block may fail for any reason: only what cannot be written here is reported as that.
+            if is_disk_trouble(error) and not is_about_another_folder(error, path.parent):
+                raise cannot_write(path, error) from error
+            raise
+        try:
+            if path.exists():
+                path.replace(aside(path))
+            scratch.replace(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            bring_back(path)
+
+
+def is_about_another_folder(error: BaseException, folder: Path) -> bool:
+    name = getattr(error, "filename", None)
+    return isinstance(name, (str, os.PathLike)) and not Path(name).is_relative_to(folder)
+
+
+def aside(path: Path) -> Path:
+    """Where the old folder waits while a new one takes its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def bring_back(path: Path) -> None:
+    """Put the old folder back if a kill left it aside. Call it under the lock of those who write it."""
+    if path.exists():
+        shutil.rmtree(aside(path), ignore_errors=True)
+    elif aside(path).exists():
+        aside(path).replace(path)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from labsupport.core import upstream
 from labsupport.core.files import LabError, short
 
 
@@ -41,13 +42,12 @@ def read(path: Path, schema: dict, check: Callable[[dict], None], unique: tuple[
 
 def parse(line: str, schema: dict) -> dict:
     """One line as an object; LabError says what is wrong with it."""
-    from jsonschema import Draft202012Validator
-
+    validator = upstream.quick_jsonschema().Draft202012Validator(schema)
     try:
         row = json.loads(line)
     except ValueError as error:
         raise LabError(f"not JSON ({error})") from error
-    for problem in Draft202012Validator(schema).iter_errors(row):
+    for problem in validator.iter_errors(row):
         where = ".".join(map(str, problem.path))
         raise LabError(f"{where}: {problem.message}" if where else problem.message)
     return row

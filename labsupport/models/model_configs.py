@@ -84,7 +84,7 @@ def read(path: str | Path) -> dict:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LabError(f"Cannot read {short(path)}: {error.strerror or error}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LabError(f"{short(path)} is not JSON: {error}.") from error
     if not isinstance(config, dict):
         raise LabError(f"{short(path)} holds no JSON object: a config.json maps names to values.")

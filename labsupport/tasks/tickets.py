@@ -64,7 +64,7 @@ def parse(reply: str) -> dict | None:
     """A model's reply as a label, or None unless it is exactly the JSON object the task asks for."""
     try:
         label = json.loads(reply)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(label, dict) or set(label) != set(FIELDS):
         return None
@@ -78,6 +78,14 @@ def load(split: str, path: Path | None = None) -> list[dict]:
     if path is None and split not in SPLITS:
         raise LabError(f"Unknown split {split!r}. There are: {', '.join(SPLITS)}.")
     return json_lines.read(path or FOLDER / f"{split}.jsonl", ROW_SCHEMA, check_row, unique=("id",))
+
+
+def one_of_each_family(rows: list[dict]) -> list[dict]:
+    """One row of each family, in the families' order: rows of a family share a phrasing.
+
+    It is the last row, because the published records hold those.
+    """
+    return list({row["family"]: row for row in rows}.values())
 
 
 def check_row(row: dict) -> None:

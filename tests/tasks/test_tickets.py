@@ -13,7 +13,7 @@ import pytest
 import yaml
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from labsupport.core.files import LabError
+from labsupport.core.files import DATA, LabError
 from labsupport.tasks import tickets
 from labsupport.tasks import tickets_generator as generator
 
@@ -74,6 +74,16 @@ def test_lookalike_has_many_small_families(splits):
     assert set(by_intent) == set(tickets.INTENTS)
     assert min(by_intent.values()) >= 15
     assert sum(by_intent.values()) >= 120
+
+
+def test_one_of_each_family_is_the_one_that_the_published_records_hold(splits):
+    record = json.loads((DATA / "experiments" / "baselines.json").read_text("utf-8"))
+    for split in ("test_lookalike", "test_production"):
+        recorded = [row["id"] for row in record["cells"][0]["metrics"][split]]
+        chosen = tickets.one_of_each_family(splits[split])
+        assert [row["id"] for row in chosen] == recorded
+        assert {row["family"] for row in chosen} == {row["family"] for row in splits[split]}
+    assert tickets.one_of_each_family([]) == []
 
 
 def test_first_512_training_rows_are_512_families(splits):
@@ -354,6 +364,7 @@ def test_answer_and_parse_are_inverse(splits):
         tickets.answer(GOOD | {"intent": None}),
         tickets.answer(GOOD | {"product": ["tent"]}),
         tickets.answer(GOOD | {"order_id": 48213}),
+        "[" * 100_000,
     ],
 )
 def test_parse_refuses_everything_but_the_object(reply):

@@ -1,0 +1,31 @@
+"""Finding the parts of the course by the names of files."""
+
+import importlib
+
+from labsupport.core import course
+
+
+def test_explorers_are_found_in_notebooks_and_in_the_room_that_they_share():
+    found = course.parts("explorer")
+    assert found["decision"] == "labsupport.notebooks.nb00_start_here.decision_explorer"
+    assert found["vram_planner"] == "labsupport.explorers.vram_planner_explorer"
+    assert found["cost_estimator"] == "labsupport.explorers.cost_estimator_explorer"
+    assert {path.stem for path in course.EXPLORERS.glob("*_explorer.py")} == {
+        f"{name}_explorer" for name, module in found.items() if module.startswith("labsupport.explorers.")
+    }
+    for module in found.values():
+        assert callable(importlib.import_module(module).explore)
+
+
+def test_experiments_are_those_of_notebooks_alone():
+    found = course.parts("experiment")
+    assert found["spectrum"] == "labsupport.notebooks.nb02_lora_math.spectrum_experiment"
+    assert all(module.startswith("labsupport.notebooks.") for module in found.values())
+
+
+def test_notebooks_come_in_course_order_under_their_folders():
+    names = list(course.notebooks())
+    assert names == sorted(names) and "05_memory_and_cost" in names
+    assert course.notebooks()["05_memory_and_cost"] == "nb05_memory_and_cost"
+    assert course.module("nb05_memory_and_cost", "claims").GB == 1e9
+    assert course.module("nb05_memory_and_cost", "nothing") is None
