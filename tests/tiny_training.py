@@ -18,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from labsupport.core import files
 from labsupport.models import base_model, chat
 from labsupport.tasks import tickets
-from labsupport.training import run_store
+from labsupport.training import checkpoints, run_store
 
 NAME = "tiny"
 VOCABULARY = 512  # the real ids modulo this: a step costs milliseconds
@@ -98,8 +98,11 @@ def die_in_checkpoint(trainer, step: int) -> None:
 
 
 def die_before_writing(name: str) -> None:
-    real = run_store.write_atomically
-    run_store.write_atomically = lambda path, text: die() if str(path).endswith(name) else real(path, text)
+    for module in (run_store, checkpoints):
+        real = module.write_atomically
+        module.write_atomically = lambda path, text, real=real: (
+            die() if str(path).endswith(name) else real(path, text)
+        )
 
 
 def die_in_final_weights() -> None:

@@ -38,7 +38,7 @@ def flags(right: dict[str, bool]) -> str:
 
 def one_each(split: str) -> list[dict]:
     """One row of each family of a split: the rows that the record holds."""
-    return list({row["family"]: row for row in tickets.load(split)}.values())
+    return tickets.one_of_each_family(tickets.load(split))
 
 
 @functools.cache
@@ -81,34 +81,29 @@ def interval(rows: dict[str, dict], split: str, measure: str | Callable = "exact
 
     measure: "exact", a field, or a function of a row's result.
     """
-    from labsupport.evaluation import intervals
-
     value = measure if callable(measure) else lambda row: row[measure]
     family = family_of(split)
     return intervals.interval([value(row) for row in rows.values()], [family[i] for i in rows])
 
 
-def paired(first: dict[str, dict], second: dict[str, dict], split: str, measure: str = "exact"):
-    """Mean, low and high of first minus second on the rows that both have. LabError if there is none."""
-    from labsupport.evaluation import intervals
-
+def differences(first: dict[str, dict], second: dict[str, dict], split: str, measure: str = "exact"):
+    """(first minus second, family) for each row that both results have. LabError if there is none."""
     common = [i for i in first if i in second]
     if not common:
         raise LabError("The two results have no row in common: were they made from the same test set?")
     family = family_of(split)
-    differences = [float(first[i][measure]) - float(second[i][measure]) for i in common]
-    return intervals.interval(differences, [family[i] for i in common])
+    values = [float(first[i][measure]) - float(second[i][measure]) for i in common]
+    return values, [family[i] for i in common]
+
+
+def paired(first: dict[str, dict], second: dict[str, dict], split: str, measure: str = "exact"):
+    """Mean, low and high (95 %) of first minus second on the rows that both have."""
+    return intervals.interval(*differences(first, second, split, measure))
 
 
 def detectable(first: dict[str, dict], second: dict[str, dict], split: str, measure: str = "exact") -> float:
-    """The smallest difference that these rows would show in four cases of five: 2.8 standard errors.
-
-    (1.96 + 0.84) for a two-sided test at 5 % with 80 % power, with the clustered error of the differences.
-    """
-    common = [i for i in first if i in second]
-    family = family_of(split)
-    differences = [float(first[i][measure]) - float(second[i][measure]) for i in common]
-    return 2.8 * intervals.clustered_error(differences, [family[i] for i in common])
+    """The smallest difference that these rows would show in four cases of five."""
+    return intervals.detectable(*differences(first, second, split, measure))
 
 
 def best(record: dict, names, split: str) -> str:

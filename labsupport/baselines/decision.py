@@ -2,7 +2,7 @@
 
 Three of the guides give rules for this: the module page's decision tree, the series article's decision table
 and the table "when fine-tuning beats prompting" of the day-078 course page. The rules here follow them;
-DISAGREEMENTS says where not, and why. tests/test_decision.py walks every branch of all three.
+DISAGREEMENTS says where not, and why. tests/baselines/test_decision.py walks every branch of all three.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labsupport.core.files import LabError
+from labsupport.cost import cost_model
+from labsupport.models import gpus
 
 NEEDS = {
     "know": "know my documents",
@@ -104,8 +106,8 @@ DONE["LoRA"] = (*DONE["all without training"], "larger base model", "collect exa
 
 def decide(answers: Answers) -> Decision:
     """The path for these answers. LabError for an unknown need, limit or stage or a negative count."""
-    check(answers)
-    path = tuple(steps(answers))
+    check_answers(answers)
+    path = tuple(steps_in_order(answers))
     left = [step for step in path if step not in DONE[answers.tried]]
     enough = answers.good_enough and answers.tried != "nothing" and answers.test_set
     # Good but too slow or dear: a small tuned model, taught by the answers of the good one.
@@ -122,10 +124,10 @@ def decide(answers: Answers) -> Decision:
         why["LoRA fine-tuning"] = (
             "A small tuned model can replace a large prompted one, whose answers teach it."
         )
-    return Decision(path, left[0] if left else None, why, tuple(changes(answers, path)))
+    return Decision(path, left[0] if left else None, why, tuple(what_would_change_it(answers, path)))
 
 
-def check(a: Answers) -> None:
+def check_answers(a: Answers) -> None:
     for name, value, known in (
         ("need", a.need, tuple(NEEDS)),
         ("limit", a.limit, LIMITS),
@@ -138,7 +140,7 @@ def check(a: Answers) -> None:
             raise LabError(f"{name} is {getattr(a, name)}: a count cannot be negative.")
 
 
-def steps(a: Answers) -> list[str]:
+def steps_in_order(a: Answers) -> list[str]:
     """All steps for a need, in order, before looking at what was done."""
     if a.need == "unsure":
         return ["write down the task and a test set"]
@@ -165,7 +167,7 @@ def steps(a: Answers) -> list[str]:
     return found
 
 
-def changes(a: Answers, path: tuple[str, ...]) -> list[str]:
+def what_would_change_it(a: Answers, path: tuple[str, ...]) -> list[str]:
     """What would change the answer, for this path only."""
     found = []
     if a.need == "unsure":
@@ -195,8 +197,11 @@ def changes(a: Answers, path: tuple[str, ...]) -> list[str]:
 
 # ---------------------------------------------------------------- LoRA, QLoRA, DoRA or full?
 
+AIMS = ("ordinary", "maximum quality", "many tasks", "compose skills")
+RANKS = {"simple": "rank 4-8", "ordinary": "rank 16", "complex": "rank 32-64"}
 
-def method(
+
+def kind_of_tuning(
     parameters_b: float, gpu_gb: float, aim: str = "ordinary", task: str = "ordinary"
 ) -> tuple[str, str]:
     """Which kind of fine-tuning fits, and why. Follows the series article's table, see DISAGREEMENTS.
@@ -206,10 +211,9 @@ def method(
     2 bytes a parameter for 16-bit weights, 0.7 for NF4 (Llama-3.1-8B shrinks 2.8 times), 16 for full
     fine-tuning in mixed precision. Notebook 05's planner is exact.
     """
-    aims, tasks = AIMS, tuple(RANKS)
-    if aim not in aims or task not in tasks:
+    if aim not in AIMS or task not in RANKS:
         raise LabError(
-            f"Unknown aim {aim!r} or task {task!r}. Aims: {', '.join(aims)}; tasks: {', '.join(tasks)}."
+            f"Unknown aim {aim!r} or task {task!r}. Aims: {', '.join(AIMS)}; tasks: {', '.join(RANKS)}."
         )
     if parameters_b <= 0 or gpu_gb <= 0:
         raise LabError(f"{parameters_b} billion parameters on {gpu_gb} GB: give numbers above 0.")
@@ -234,21 +238,12 @@ def method(
     )
 
 
-AIMS = ("ordinary", "maximum quality", "many tasks", "compose skills")
-RANKS = {"simple": "rank 4-8", "ordinary": "rank 16", "complex": "rank 32-64"}
+# ---------------------------------------------------------------- hours
 
-# ---------------------------------------------------------------- hours and money
-
-# Floating-point operations per parameter and token. A forward pass takes 2; a full backward pass 4, with
-# frozen weights 2 (no gradient for them); DPO runs a frozen reference beside the policy.
-OPERATIONS = {
-    "LoRA fine-tuning": 4,
-    "full fine-tuning": 6,
-    "DPO": 6,
-    "continued pretraining": 6,
-}
 EPOCHS = 2  # the module page's recipe; continued pretraining reads its text once
-SUSTAINED = (20e12, 40e12)  # assumption: floating-point operations a second that a 24 GB card keeps up
+CARD = gpus.find("l4")  # the course's card for rented hours, as in the cost estimator
+ADAPTER_STEPS = ("LoRA fine-tuning", "DPO")
+FULL_STEPS = ("full fine-tuning", "continued pretraining")
 # In the words of the day-078 table; for retrieval the module page's ("fast and cheap").
 TIME = {
     "prompt": "minutes",
@@ -260,24 +255,31 @@ TIME = {
 }
 
 
-def gpu_hours(step: str, parameters_b: float, tokens_m: float) -> tuple[float, float] | None:
-    """Least and most GPU hours of a training step; None for a step that does not train.
+def gpu_hours(
+    step: str, parameters_b: float, tokens_m: float, four_bit: bool = False
+) -> tuple[float, float] | None:
+    """Least and most hours of a step on CARD, by the cost model; None for a step that does not train.
 
-    hours = operations x parameters x tokens x epochs / sustained rate / 3600, with tokens_m million tokens
-    in the training set (of both replies, for DPO).
+    tokens_m: million tokens in the training set (of both replies, for DPO), each seen EPOCHS times. Only
+    the model's size is known here, so every parameter counts as a weight of a block, activation
+    checkpointing is on, and adapters and attention scores are left out. DPO runs a frozen reference beside
+    the policy. four_bit: LoRA and DPO on 4-bit weights.
     """
-    if step not in OPERATIONS:
+    if step not in (*ADAPTER_STEPS, *FULL_STEPS):
         return None
+    weights = parameters_b * 1e9
+    a_token = cost_model.training_flops(weights, full=step in FULL_STEPS)
+    if step == "DPO":
+        a_token += cost_model.PRODUCT * weights
     epochs = 1 if step == "continued pretraining" else EPOCHS
-    operations = OPERATIONS[step] * parameters_b * 1e9 * tokens_m * 1e6 * epochs
-    return operations / SUSTAINED[1] / 3600, operations / SUSTAINED[0] / 3600
+    flops = a_token * tokens_m * 1e6 * epochs
+    return cost_model.hours(flops, CARD, four_bit=four_bit and step in ADAPTER_STEPS)
 
 
 def prompt_hours(parameters_b: float, extra_tokens: int, requests: int) -> tuple[float, float]:
-    """Least and most GPU hours to read `extra_tokens` more of prompt in each request (2 operations each).
+    """Least and most hours on CARD to read `extra_tokens` more of prompt in each request, forwards only.
 
     A reused prefix (fixed instructions or examples) is read once and costs next to nothing: this is for
     what differs in every request, such as retrieved text.
     """
-    operations = 2 * parameters_b * 1e9 * extra_tokens * requests
-    return operations / SUSTAINED[1] / 3600, operations / SUSTAINED[0] / 3600
+    return cost_model.hours(cost_model.PRODUCT * parameters_b * 1e9 * extra_tokens * requests, CARD)

@@ -10,6 +10,7 @@ from labsupport.baselines import grammar
 from labsupport.core import profiles
 from labsupport.evaluation import scoring
 from labsupport.models import chat
+from labsupport.models.modes import evaluation_mode
 from labsupport.tasks import tickets
 from labsupport.training import prefixes
 
@@ -37,16 +38,17 @@ def score(
         ids = prompt + example.targets
         examples.append(dataclasses.replace(example, ids=ids, prompt_length=len(prompt)))
     results: list[dict] = [{} for _ in rows]
-    for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
-        picked, first = scoring.compared(examples[i].targets, logits)
-        results[i] = scoring.summarise(examples[i], picked, first)
-        results[i]["right"] = fields_right(examples[i], first)
-        if constrained:
-            targets = torch.tensor(examples[i].targets)
-            answer = targets[: len(examples[i].answer_offsets)]
-            admitted = grammar.admit(allowed, rows[i]["text"], logits, answer)
-            right = fields_right(examples[i], admitted.argmax(-1) == targets)
-            results[i]["constrained"] = {"exact": all(right.values()), "right": right}
+    with evaluation_mode(model):
+        for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
+            picked, first = scoring.compared(examples[i].targets, logits)
+            results[i] = scoring.summarise(examples[i], picked, first)
+            results[i]["right"] = fields_right(examples[i], first)
+            if constrained:
+                targets = torch.tensor(examples[i].targets)
+                answer = targets[: len(examples[i].answer_offsets)]
+                admitted = grammar.admit(allowed, rows[i]["text"], logits, answer)
+                right = fields_right(examples[i], admitted.argmax(-1) == targets)
+                results[i]["constrained"] = {"exact": all(right.values()), "right": right}
     return results
 
 
@@ -87,18 +89,19 @@ def intent_log_probs(model, tokenizer, prompts: list[list[int]]) -> list[dict[st
     """
     texts = {value: tokenizer('{"intent":"' + value + '","')["input_ids"] for value in tickets.INTENTS}
     opening = prefixes.shared(list(texts.values()))
-    shared = prefixes.cache_of(model, prefixes.shared(prompts))
     result = []
-    for prompt in prompts:
-        cache = prefixes.cache_of(model, prompt, shared)
-        start = len(prompt) + len(opening)
-        sequences = [prompt + ids for ids in texts.values()]
-        logits = prefixes.answer_logits(model, tokenizer, sequences, [start] * len(sequences), cache)
-        found = {}
-        for (value, ids), own in zip(texts.items(), logits, strict=True):
-            targets = ids[len(opening) :]
-            found[value] = scoring.compared(targets, own[-len(targets) :])[0].tolist()
-        result.append(found)
+    with evaluation_mode(model):
+        shared = prefixes.cache_of(model, prefixes.shared(prompts))
+        for prompt in prompts:
+            cache = prefixes.cache_of(model, prompt, shared)
+            start = len(prompt) + len(opening)
+            sequences = [prompt + ids for ids in texts.values()]
+            logits = prefixes.answer_logits(model, tokenizer, sequences, [start] * len(sequences), cache)
+            found = {}
+            for (value, ids), own in zip(texts.items(), logits, strict=True):
+                targets = ids[len(opening) :]
+                found[value] = scoring.compared(targets, own[-len(targets) :])[0].tolist()
+            result.append(found)
     return result
 
 

@@ -12,6 +12,7 @@ import torch
 
 from labsupport.evaluation import intervals
 from labsupport.models import chat
+from labsupport.models.modes import evaluation_mode
 from labsupport.tasks import canary as questions
 
 
@@ -60,8 +61,6 @@ def continuation_nll(
     Raises ValueError if a prompt's tokens are not a prefix of the whole text's: then the continuation has
     no tokens of its own.
     """
-    was_training = model.training
-    model.eval()
     texts = [tokenizer(start + end)["input_ids"] for start, end in pairs]
     counts = []
     for ids, (start, _) in zip(texts, pairs, strict=True):
@@ -71,16 +70,16 @@ def continuation_nll(
         counts.append(len(ids) - len(before))
     sums = [0.0] * len(pairs)
     for chosen in chat.batches(texts, batch_size):
-        ids, mask = chat.pad_left([texts[i] for i in chosen], tokenizer.pad_token_id)
+        ids, mask = chat.pad_left(tokenizer, [texts[i] for i in chosen])
         keep = max(counts[i] for i in chosen)
-        logits = model(
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), logits_to_keep=keep + 1
-        ).logits
+        with evaluation_mode(model):
+            logits = model(
+                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), logits_to_keep=keep + 1
+            ).logits
         log_probs = logits[:, :-1].float().log_softmax(-1).cpu()
         picked = log_probs.gather(-1, ids[:, -keep:, None])[..., 0]
         for k, i in enumerate(chosen):
             sums[i] = -float(picked[k, -counts[i] :].sum())
-    model.train(was_training)
     return sums, counts
 
 

@@ -12,10 +12,12 @@ import importlib
 import importlib.metadata
 import json
 import platform
+import re
 import sys
 from pathlib import Path
 
 from labsupport.core import course, files
+from labsupport.core.describing import digest
 from labsupport.core.files import LabError, short, write_atomically
 
 PUBLISHED = files.DATA / "experiments"
@@ -37,28 +39,49 @@ def run(name: str) -> Path:
     """Run the cells of an experiment that are not done; returns the folder of the results."""
     experiment, folder = find(name), files.RUNS / "experiments" / name
     for number, cell in enumerate(experiment.CELLS, start=1):
-        file = cell_file(folder, cell)
-        if read(file) is not None:
-            print(
-                f"[{number}/{len(experiment.CELLS)}] {cell}: done before",
-                file=sys.stderr,
-                flush=True,
-            )
+        step, known = f"[{number}/{len(experiment.CELLS)}] {cell}", read(cell_file(folder, cell))
+        if known and is_current(known, experiment):
+            say(f"{step}: done before")
             continue
-        print(f"[{number}/{len(experiment.CELLS)}] {cell}", file=sys.stderr, flush=True)
-        record = {"cell": cell, "metrics": experiment.run(cell), "stamp": stamp()}
-        write_atomically(file, json.dumps(record, indent=1))
+        say(
+            f"{step}: its code or a library has changed since it was done, so it runs again"
+            if known
+            else step
+        )
+        record = {
+            "cell": cell,
+            "metrics": experiment.run(cell),
+            "stamp": stamp(),
+            "code": code_of(experiment),
+        }
+        write_atomically(cell_file(folder, cell), json.dumps(record, indent=1))
     return folder
+
+
+def say(text: str) -> None:
+    """Progress goes to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def code_of(experiment) -> str:
+    """Hash of what decides a cell's metrics besides its settings: the code of `run` and of all it uses."""
+    return digest(experiment.run)
+
+
+def is_current(record: dict, experiment) -> bool:
+    """Whether a cell was done by the code and with the libraries that are here now."""
+    libraries = record.get("stamp", {}).get("libraries")
+    return record.get("code") == code_of(experiment) and libraries == versions()
 
 
 def publish(name: str) -> Path:
     """Copy the finished record to data/experiments/NAME.json. LabError if a cell is missing."""
     experiment, folder = find(name), files.RUNS / "experiments" / name
     cells = [read(cell_file(folder, cell)) for cell in experiment.CELLS]
-    missing = cells.count(None)
+    missing = sum(cell is None or not is_current(cell, experiment) for cell in cells)
     if missing:
         raise LabError(
-            f"{missing} of {len(cells)} cells of {name} have no result: run "
+            f"{missing} of {len(cells)} cells of {name} have no result from the present code: run "
             f"`python3 lab.py experiment {name}` first."
         )
     about = (experiment.__doc__ or "").strip()
@@ -78,31 +101,35 @@ def published(name: str) -> dict:
 
 def read(file: Path) -> dict | None:
     """A JSON file that holds an object with something in it, or None if it is missing or damaged."""
-    try:
-        record = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return None
+    record = files.read_json(file)
     return record if isinstance(record, dict) and record else None
 
 
 def cell_file(folder: Path, cell: dict) -> Path:
-    """Where a cell's result is kept: its settings are the name."""
-    return folder / ("_".join(f"{k}={v}" for k, v in cell.items()) + ".json")
+    """Where a cell's result is kept: its settings, as far as a file name holds them, and their hash."""
+    settings = "_".join(f"{key}={value}" for key, value in cell.items())
+    name = re.sub(r"[^\w.=+-]+", "-", settings)[:100]
+    return folder / f"{name}-{digest(cell)[:8]}.json"
 
 
 def stamp() -> dict:
     """What a number must say of its origin: date, processor, threads and library versions."""
     import torch
 
-    from labsupport.training.fingerprint import LIBRARIES
-
     return {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "libraries": {library: importlib.metadata.version(library) for library in LIBRARIES},
+        "libraries": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The libraries on which numbers depend, with their versions."""
+    from labsupport.training.fingerprint import LIBRARIES
+
+    return {library: importlib.metadata.version(library) for library in LIBRARIES}
 
 
 def processor() -> str:

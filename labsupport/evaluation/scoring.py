@@ -15,6 +15,7 @@ import torch
 
 from labsupport.core import profiles
 from labsupport.models import chat
+from labsupport.models.modes import evaluation_mode
 from labsupport.tasks import tickets
 from labsupport.training import prefixes
 
@@ -40,13 +41,11 @@ def score(model, tokenizer, rows: list[dict], batch_size: int = 4) -> list[dict]
     Returns one dict a row: `nll` (nats, summed by field; key 'all' sums every token of the answer and
     the end-of-turn token) and `exact` (every token was the model's first choice).
     """
-    was_training = model.training
-    model.eval()
     examples = [chat.encode_example(tokenizer, row) for row in rows]
     results: list[dict] = [{} for _ in rows]
-    for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
-        results[i] = summarise(examples[i], *compared(examples[i].targets, logits))
-    model.train(was_training)
+    with evaluation_mode(model):
+        for i, logits in prefixes.logits_of_answers(model, tokenizer, examples, batch_size):
+            results[i] = summarise(examples[i], *compared(examples[i].targets, logits))
     return results
 
 
@@ -89,27 +88,25 @@ def replies(
     """
     if not prompts:
         return []
-    was_training = model.training
-    model.eval()
     prefix = prefixes.shared(prompts)
-    cache = prefixes.cache_of(model, prefix)
     written = [""] * len(prompts)
-    for chosen in chat.batches(prompts, batch_size):
-        rest, mask = chat.pad_left([prompts[i][len(prefix) :] for i in chosen], tokenizer.pad_token_id)
-        front = torch.tensor([prefix] * len(chosen), dtype=rest.dtype).reshape(len(chosen), -1)
-        ids, mask = torch.cat([front, rest], 1), torch.cat([torch.ones_like(front), mask], 1)
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            past_key_values=prefixes.repeated(cache, len(chosen)),
-            logits_processor=[processor_for(chosen)] if processor_for else None,
-            max_new_tokens=longest,
-            do_sample=False,
-            use_cache=True,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        texts = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
-        for i, text in zip(chosen, texts, strict=True):
-            written[i] = text.strip()
-    model.train(was_training)
+    with evaluation_mode(model):
+        cache = prefixes.cache_of(model, prefix)
+        for chosen in chat.batches(prompts, batch_size):
+            rest, mask = chat.pad_left(tokenizer, [prompts[i][len(prefix) :] for i in chosen])
+            front = torch.tensor([prefix] * len(chosen), dtype=rest.dtype).reshape(len(chosen), -1)
+            ids, mask = torch.cat([front, rest], 1), torch.cat([torch.ones_like(front), mask], 1)
+            output = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                past_key_values=prefixes.repeated(cache, len(chosen)),
+                logits_processor=[processor_for(chosen)] if processor_for else None,
+                max_new_tokens=longest,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            texts = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+            for i, text in zip(chosen, texts, strict=True):
+                written[i] = text.strip()
     return written

@@ -57,15 +57,19 @@ def batches(sequences: list[list[int]], size: int) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def pad_left(sequences: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_left(tokenizer, sequences: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """int64 ids and mask of shape (rows, longest); padding stands in front, so the ends line up."""
-    longest = max(map(len, sequences))
-    ids = torch.tensor([[pad] * (longest - len(s)) + list(s) for s in sequences])
-    mask = torch.tensor([[0] * (longest - len(s)) + [1] * len(s) for s in sequences])
-    return ids, mask
+    padded = tokenizer.pad({"input_ids": sequences}, padding_side="left", return_tensors="pt")
+    return padded["input_ids"], padded["attention_mask"]
 
 
 IGNORED = -100  # PyTorch's cross-entropy leaves out positions with this label
+
+
+def pad_labels_left(labels: list[list[int]]) -> torch.Tensor:
+    """int64 labels of shape (rows, longest), lined up with `pad_left`'s ids; padding is not learned."""
+    rows = [torch.tensor(row) for row in labels]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED, padding_side="left")
 
 
 def labels(ids: list[int], prompt_length: int) -> list[int]:

@@ -7,10 +7,12 @@ import math
 import shutil
 from pathlib import Path
 
+from accelerate.data_loader import SeedableRandomSampler, get_sampler
 from transformers import TrainerCallback, set_seed
 
 from labsupport.core import files
 from labsupport.core.files import short, write_atomically
+from labsupport.core.randomness import seed_of_epoch
 
 SAVES_A_RUN = 4
 
@@ -21,16 +23,22 @@ class Checkpoints(TrainerCallback):
     The trainer writes a checkpoint file by file. A kill in between leaves a folder that cannot be
     resumed or, worse, resumes without the optimizer's state to another result.
 
-    It also seeds each epoch: group_by_length draws an epoch's order from the global generator, which
-    a run resumed in the middle of the epoch has in another state.
+    It also seeds each epoch. group_by_length draws an epoch's order from the global generator, which a run
+    resumed in the middle of the epoch has in another state; and accelerate seeds a random order with seed +
+    epoch, so that seed 0's second epoch would be seed 1's first: runs that are no independent repeats.
     """
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        set_seed(args.seed + int(state.epoch or 0))
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        epoch = int(state.epoch or 0)
+        set_seed(seed_of_epoch(args.seed, epoch))
+        sampler = None if train_dataloader is None else get_sampler(train_dataloader)
+        if isinstance(sampler, SeedableRandomSampler):
+            seed = args.seed if args.data_seed is None else args.data_seed
+            sampler.initial_seed = seed_of_epoch(seed, epoch) - epoch  # to which it will add the epoch
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.epoch == int(state.epoch):  # what a checkpoint between two epochs has to hold
-            set_seed(args.seed + int(state.epoch))
+            set_seed(seed_of_epoch(args.seed, int(state.epoch)))
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -59,7 +59,7 @@ def answer_logits(model, tokenizer, sequences: list[list[int]], starts: list[int
     The sequences begin with the ids of `cache` (or it is None); answers line up at their ends.
     """
     known = cache.get_seq_length() if cache is not None else 0
-    ids, mask = chat.pad_left([s[known:] for s in sequences], tokenizer.pad_token_id)
+    ids, mask = chat.pad_left(tokenizer, [s[known:] for s in sequences])
     mask = torch.cat([torch.ones(len(sequences), known, dtype=mask.dtype), mask], 1)
     keep = max(len(s) - start for s, start in zip(sequences, starts, strict=True))
     logits = model(

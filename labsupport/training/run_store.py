@@ -1,6 +1,6 @@
 """Recorded runs: train once, load it ever after, and survive being killed.
 
-    run = training.recorded(trainer, "first_fine_tune")
+    run = run_store.recorded(trainer, "first_fine_tune")
 
 The run is found again by a fingerprint of everything that decides its result. If it is complete it is
 loaded; if it was interrupted it goes on from the newest whole checkpoint, bit for bit as if nothing
@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 
-from labsupport.core import files
+from labsupport.core import files, randomness
 from labsupport.core.files import LabError, short, write_atomically
 from labsupport.training import checkpoints as sealed
-from labsupport.training import fingerprint
+from labsupport.training import fingerprint, old_runs
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,22 @@ class Run:
 def recorded(trainer, name: str) -> Run:
     """Train with `trainer`, or load the same run if it was done before.
 
-    Either way `trainer.model` ends as training leaves it, and one line says what happened. Raises
-    LabError if another process is training the same run, the disk cannot be written, or `trainer` has
-    trained before and this is not the run it finished.
+    Either way `trainer.model` ends as training leaves it, the random generators stand where they stood, and
+    one line says what happened. Raises LabError if another process is training the same run, the disk cannot
+    be written, or `trainer` has trained before and this is not the run it finished.
     """
-    key = fingerprint.fingerprint(trainer)
+    start = fingerprint.starting_point(trainer)
+    key = fingerprint.fingerprint(trainer, start)
     folder = files.RUNS / f"{name}-{key[:12]}"
-    with one_at_a_time(folder):
+    with randomness.kept(), one_at_a_time(folder):
+        if not (folder / "run.json").exists():
+            old_runs.adopt(trainer, start["model"]["weights"], name, folder, key)
         if (folder / "run.json").exists():
-            run = load(trainer, folder, name, key)
+            run = load(trainer, folder, name, key, start)
             if run is not None:
                 print(f"{name}: loaded, trained before in {run.seconds:.0f} s ({short(folder)})")
                 return run
-        return train(trainer, folder, name, key)
+        return train(trainer, folder, name, key, start)
 
 
 @contextlib.contextmanager
@@ -82,14 +85,14 @@ def one_at_a_time(folder: Path):
         lock.release()
 
 
-def train(trainer, folder: Path, name: str, key: str) -> Run:
+def train(trainer, folder: Path, name: str, key: str, starting_point: dict) -> Run:
     """Train from the newest whole checkpoint or from the start, then save the result."""
     if hasattr(trainer, "starting_point"):
         raise LabError(
             f"The trainer of {name} has trained before. Make it again (run the cell that builds model and "
             "trainer), then run this."
         )
-    trainer.starting_point = fingerprint.starting_point(trainer)
+    trainer.starting_point = starting_point
     checkpoints = folder / "checkpoints"
     start = sealed.newest_whole_checkpoint(checkpoints)
     args = trainer.args
@@ -103,11 +106,11 @@ def train(trainer, folder: Path, name: str, key: str) -> Run:
         with disable_input_dtype_casting(trainer.model, active=args.bf16 or args.fp16):
             result = trainer.train(resume_from_checkpoint=str(start) if start else None)
     except Exception as error:
-        if isinstance(error, LabError) or not disk_trouble(error):
+        if isinstance(error, LabError) or not files.is_disk_trouble(error):
             raise
-        raise LabError(
-            f"Training stopped because {short(folder)} cannot be written ({first_line(error)}). {TO_GO_ON}"
-        ) from error
+        why = f"{short(folder)} cannot be written ({files.first_line(error)})"
+        raise LabError(f"Training stopped because {why}. {TO_GO_ON}") from error
+    fingerprint.keep(trainer, starting_point)
     # Mixed precision has wrapped the model's forward: a run that is loaded has it plain.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     seconds = result.metrics["train_runtime"]
@@ -125,19 +128,6 @@ TO_GO_ON = (
 )
 
 
-def first_line(error: BaseException) -> str:
-    """An error's message without the C++ stack that torch adds to it."""
-    return str(error).strip().split("\n")[0]
-
-
-def disk_trouble(error: BaseException) -> bool:
-    """True for an OSError and for the errors that torch and safetensors make of a full disk."""
-    text = str(error).lower()
-    return isinstance(error, OSError) or any(
-        sign in text for sign in ("no space", "file write failed", "unexpected pos", "read-only", "i/o error")
-    )
-
-
 def trainable(model) -> dict[str, torch.Tensor]:
     """The parameters that training changes, by name, as contiguous CPU tensors."""
     return {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
@@ -152,8 +142,10 @@ def save(trainer, folder: Path, key: str, seconds: float) -> None:
         scratch.replace(weights)
     except Exception as error:
         scratch.unlink(missing_ok=True)
+        if not files.is_disk_trouble(error):
+            raise
         raise LabError(
-            f"Training is done but {short(weights)} cannot be written ({first_line(error)}). {TO_GO_ON}"
+            f"Training is done but {short(weights)} cannot be written ({files.first_line(error)}). {TO_GO_ON}"
         ) from error
     record = {
         "fingerprint": key,
@@ -166,7 +158,7 @@ def save(trainer, folder: Path, key: str, seconds: float) -> None:
     write_atomically(folder / "run.json", json.dumps(record, indent=1))
 
 
-def load(trainer, folder: Path, name: str, key: str) -> Run | None:
+def load(trainer, folder: Path, name: str, key: str, starting_point: dict) -> Run | None:
     """Put a finished run's weights into `trainer.model`; None, with a line saying why, if damaged."""
     try:
         record = json.loads((folder / "run.json").read_text())
@@ -181,7 +173,7 @@ def load(trainer, folder: Path, name: str, key: str) -> Run | None:
         print(f"{short(folder)} is damaged ({error}); training again")
         (folder / "run.json").unlink(missing_ok=True)
         return None
-    trainer.starting_point = fingerprint.starting_point(trainer)
+    fingerprint.keep(trainer, starting_point)
     with torch.no_grad():
         for parameter_name, parameter in trainer.model.named_parameters():
             if parameter.requires_grad:

@@ -1,18 +1,26 @@
 """The measures: likelihood against a slow reference, exact match against generation, honest intervals."""
 
+import functools
 import json
 import math
+from pathlib import Path
 
+import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from sklearn.metrics import f1_score
 from tiny_training import tiny_model
 
-from labsupport.core import files
-from labsupport.evaluation import intervals, metrics, result_store, scoring
+from labsupport.baselines import prompt_scoring
+from labsupport.core import files, upstream
+from labsupport.evaluation import canary_scoring, intervals, metrics, result_store, scoring
 from labsupport.models import chat
 from labsupport.tasks import tickets
+from labsupport.training import fingerprint
 
 ROWS = [*tickets.load("train")[:3], *tickets.load("test_production")[:4]]
 
@@ -30,7 +38,7 @@ def learned(tokenizer):
     model = tiny_model().train()
     examples = [chat.encode_example(tokenizer, row) for row in ROWS[:3]]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    ids, mask = chat.pad_left([e.ids for e in examples], tokenizer.pad_token_id)
+    ids, mask = chat.pad_left(tokenizer, [e.ids for e in examples])
     longest = ids.shape[1]
     labels = [chat.labels(e.ids, e.prompt_length) for e in examples]
     labels = torch.tensor([[chat.IGNORED] * (longest - len(row)) + row for row in labels])
@@ -261,17 +269,30 @@ def test_two_seeds_of_one_method_are_seldom_called_different():
 # ---------------------------------------------------------------- recorded results
 
 
+COUNT = Path("unset")  # a path, and so no part of what decides a result
+
+
 @pytest.fixture
 def counted(tmp_path, monkeypatch):
-    """A measure that counts how often it is computed."""
-    monkeypatch.setattr(result_store, "RUNS", tmp_path)
+    """A measure that counts in a file how often it is computed."""
+    monkeypatch.setattr(files, "RUNS", tmp_path)
+    monkeypatch.setitem(globals(), "COUNT", tmp_path / "count")
+    return measured
 
-    def compute(model, tokenizer, rows):
-        compute.times += 1
-        return [{"nll": {"all": 0.1 + len(row["text"])}, "exact": False} for row in rows]
 
-    compute.times = 0
-    return compute
+def measured(model, tokenizer, rows):
+    with COUNT.open("a") as file:
+        file.write("x")
+    prompt = tickets.prompt("")  # whose text then decides the result, too
+    return [{"nll": {"all": 0.1 + len(row["text"])}, "exact": prompt == []} for row in rows]
+
+
+def measured_otherwise(model, tokenizer, rows):
+    return measured(model, tokenizer, rows)[::-1]
+
+
+def times_computed():
+    return len(COUNT.read_text())
 
 
 @pytest.fixture
@@ -284,14 +305,14 @@ def test_what_was_computed_is_loaded(adapted, tokenizer, counted, capsys):
     first = result_store.recorded(adapted, tokenizer, ROWS, "score", counted)
     again = result_store.recorded(adapted, tokenizer, ROWS, "score", counted)
     assert again == first
-    assert counted.times == 1
+    assert times_computed() == 1
     assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == ["computed", "loaded"]
 
 
 def test_whatever_changes_the_result_computes_again(adapted, tokenizer, counted, monkeypatch):
     def times(rows=ROWS, name="score"):
         result_store.recorded(adapted, tokenizer, rows, name, counted)
-        return counted.times
+        return times_computed()
 
     assert times() == 1
     with adapted.disable_adapter():
@@ -314,12 +335,130 @@ def test_whatever_changes_the_result_computes_again(adapted, tokenizer, counted,
 @pytest.mark.parametrize("damage", ["", "null", "[]", "{}", '{"result": [{"nll'])
 def test_a_damaged_result_is_computed_again(damage, adapted, tokenizer, counted):
     first = result_store.recorded(adapted, tokenizer, ROWS, "score", counted)
-    (file,) = (result_store.RUNS / "evaluations").iterdir()
+    (file,) = (files.RUNS / "evaluations").iterdir()
     file.write_text(damage)
     assert result_store.recorded(adapted, tokenizer, ROWS, "score", counted) == first
-    assert counted.times == 2
+    assert times_computed() == 2
     assert json.loads(file.read_text())["result"] == first
 
 
-def test_results_are_kept_in_the_folder_for_runs():
-    assert result_store.RUNS == files.RUNS
+def test_a_result_under_anothers_key_is_not_taken(adapted, tokenizer, counted):
+    first = result_store.recorded(adapted, tokenizer, ROWS, "score", counted)
+    (file,) = (files.RUNS / "evaluations").iterdir()
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"key": "0" * 64}))
+    assert result_store.recorded(adapted, tokenizer, ROWS, "score", counted) == first
+    assert times_computed() == 2
+
+
+def test_code_and_versions_are_part_of_the_key(adapted, tokenizer, counted, monkeypatch):
+    def result(compute):
+        return result_store.recorded(adapted, tokenizer, ROWS, "score", compute)
+
+    forwards, backwards = result(measured), result(measured_otherwise)
+    assert forwards == backwards[::-1] != backwards
+    assert result(lambda *given: measured(*given)[1:]) == forwards[1:]
+    partial = [result(functools.partial(cut, rows_kept=kept)) for kept in (1, 2)]
+    assert [len(rows) for rows in partial] == [1, 2]
+    before = times_computed()
+    monkeypatch.setattr(fingerprint, "environment", lambda: {"versions": ["torch 99"]})
+    result(measured)
+    assert times_computed() == before + 1
+
+
+def cut(model, tokenizer, rows, rows_kept):
+    return measured(model, tokenizer, rows[:rows_kept])
+
+
+def test_a_model_in_training_mode_is_another_one(adapted, tokenizer, counted):
+    """Its dropout is on."""
+    for training, times in ((False, 1), (True, 2), (False, 2)):
+        adapted.train(training)
+        result_store.recorded(adapted, tokenizer, ROWS, "score", counted)
+        assert times_computed() == times
+
+
+def four_bit(model, double: bool = True, compute: torch.dtype = torch.float32):
+    """The model with its linear layers in NF4, as transformers builds them."""
+    upstream.guard_4bit_on_cpu()
+    for layer in model.model.layers:
+        for name in ("q_proj", "o_proj"):
+            plain = getattr(layer.self_attn, name)
+            packed = bnb.nn.Linear4bit(
+                plain.in_features, plain.out_features, bias=False, compute_dtype=compute,
+                compress_statistics=double, quant_type="nf4",
+            )  # fmt: skip
+            packed.load_state_dict(plain.state_dict())
+            setattr(layer.self_attn, name, packed.to("cpu"))
+    return model
+
+
+def test_models_that_differ_only_in_the_scales_of_their_4_bit_weights_are_two(tokenizer, counted):
+    """absmax, double quantisation and the compute dtype are no parameters: the packed bytes are the same."""
+
+    def times(model):
+        result_store.recorded(model.eval(), tokenizer, ROWS, "score", counted)
+        return times_computed()
+
+    model = four_bit(tiny_model(vocab_size=64))
+    assert times(model) == 1
+    twice = tiny_model(vocab_size=64)
+    for layer in twice.model.layers:
+        for weight in (layer.self_attn.q_proj.weight, layer.self_attn.o_proj.weight):
+            weight.data *= 2  # the codes stay, absmax doubles
+    twice = four_bit(twice)
+    key = "model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(twice.get_parameter(key).data, model.get_parameter(key).data)
+    assert times(twice) == 2
+    assert times(four_bit(tiny_model(vocab_size=64), double=False)) == 3
+    assert times(four_bit(tiny_model(vocab_size=64), compute=torch.bfloat16)) == 4
+    assert times(four_bit(tiny_model(vocab_size=64))) == 4
+
+
+# ---------------------------------------------------------------- modes
+
+
+def test_after_an_exception_every_module_has_its_mode_of_before(tokenizer, monkeypatch):
+    model = tiny_model().train()
+    model.model.layers[0].eval()
+    before = [module.training for module in model.modules()]
+    for call in (
+        lambda: scoring.score(model, tokenizer, ROWS),
+        lambda: scoring.generate(model, tokenizer, ROWS),
+        lambda: canary_scoring.continuation_nll(model, tokenizer, [("one", " two")], 1),
+        lambda: prompt_scoring.intent_log_probs(model, tokenizer, [[1, 2, 3]]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(model.model.layers[1], "forward", stop)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        assert [module.training for module in model.modules()] == before
+
+
+def stop(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+# ---------------------------------------------------------------- against libraries
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        (["a", "b", "a", "c"], ["a", "b", "b", "c"]),
+        (["a", None, "a", "c", None], ["a", "b", None, "b", None]),
+        ([None, None], ["a", "b"]),
+    ],
+)
+def test_f1_is_scikit_learns_micro_average_without_the_null_class(predicted, expected):
+    labels = sorted({value for value in [*predicted, *expected] if value is not None})
+    names = [["null" if value is None else value for value in values] for values in (expected, predicted)]
+    theirs = f1_score(*names, labels=labels, average="micro", zero_division=0)
+    assert metrics.f1(predicted, expected) == pytest.approx(theirs)
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.lists(st.tuples(*[st.sampled_from(["a", "b", "c", None])] * 2), min_size=1))
+def test_f1_is_scikit_learns_for_any_answers(pairs):
+    predicted, expected = zip(*pairs, strict=True)
+    if any(value is not None for pair in pairs for value in pair):
+        test_f1_is_scikit_learns_micro_average_without_the_null_class(list(predicted), list(expected))

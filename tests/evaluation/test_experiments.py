@@ -1,7 +1,6 @@
 """Experiments: cells are kept one by one, and only whole records are published."""
 
 import json
-import types
 
 import pytest
 
@@ -12,16 +11,28 @@ from labsupport.models import chat
 from labsupport.tasks import tickets
 
 
+class Fake:
+    """A fake."""
+
+    def __init__(self, folder):
+        self.folder, self.__doc__ = folder, "A fake."
+        self.CELLS = [{"rank": r, "seed": 0} for r in (1, 2, 4)]
+
+    @property
+    def ran(self):
+        return [int(line) for line in (self.folder / "ran").read_text().split()]
+
+
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """An experiment of three cells that counts its runs and fails in the cells listed in `broken`."""
-    module = types.SimpleNamespace(
-        __doc__="A fake.", CELLS=[{"rank": r, "seed": 0} for r in (1, 2, 4)], ran=[], broken=set()
-    )
+    """An experiment of three cells that notes its runs in a file and fails in the cell named in another."""
+    module = Fake(tmp_path)
+    notes = tmp_path
 
     def run(cell):
-        module.ran.append(cell["rank"])
-        if cell["rank"] in module.broken:
+        with (notes / "ran").open("a") as file:
+            file.write(f"{cell['rank']}\n")
+        if (notes / "broken").exists() and (notes / "broken").read_text() == str(cell["rank"]):
             raise KeyboardInterrupt
         return {"nll": cell["rank"] / 3}
 
@@ -39,13 +50,13 @@ def test_cells_done_are_not_run_again(fake):
 
 
 def test_an_interrupted_experiment_keeps_its_cells_and_is_not_published(fake):
-    fake.broken = {4}
+    (fake.folder / "broken").write_text("4")
     with pytest.raises(KeyboardInterrupt):
         experiments.run("fake")
     with pytest.raises(LabError, match=r"1 of 3 cells of fake .*lab.py experiment fake"):
         experiments.publish("fake")
     assert not experiments.PUBLISHED.exists()
-    fake.broken = set()
+    (fake.folder / "broken").unlink()
     experiments.run("fake")
     assert fake.ran == [1, 2, 4, 4]
 
@@ -70,6 +81,41 @@ def test_a_damaged_cell_is_missing_and_run_again(damage, fake):
     experiments.run("fake")
     assert fake.ran == [1, 2, 4, 2]
     assert json.loads(file.read_text())["metrics"] == {"nll": 2 / 3}
+
+
+def test_a_cell_whose_code_has_changed_runs_again(fake, capsys):
+    experiments.run("fake")
+    first = fake.run
+
+    def run(cell):
+        return first(cell) | {"new": True}
+
+    fake.run = run
+    with pytest.raises(LabError, match="3 of 3 cells of fake have no result from the present code"):
+        experiments.publish("fake")
+    experiments.run("fake")
+    assert fake.ran == [1, 2, 4] * 2
+    assert capsys.readouterr().err.count("so it runs again") == 3
+    experiments.publish("fake")
+    assert all(cell["metrics"]["new"] for cell in experiments.published("fake")["cells"])
+
+
+def test_a_cell_of_another_version_of_a_library_runs_again(fake, monkeypatch):
+    experiments.run("fake")
+    monkeypatch.setattr(experiments, "versions", lambda: {"torch": "99"})
+    experiments.run("fake")
+    assert fake.ran == [1, 2, 4] * 2
+
+
+@pytest.mark.parametrize("value", ["a/b", "..", "q_proj, v_proj", "x" * 300, "na:me?", "ä"])
+def test_any_setting_makes_a_file_name_and_no_two_the_same(fake, value):
+    fake.CELLS = [{"targets": value}, {"targets": value.replace("/", "-") + "-"}]
+    fake.run = lambda cell: {"said": cell["targets"]}
+    folder = experiments.run("fake")
+    experiments.publish("fake")
+    assert len(list(folder.iterdir())) == 2
+    said = [cell["metrics"]["said"] for cell in experiments.published("fake")["cells"]]
+    assert said == [cell["targets"] for cell in fake.CELLS]
 
 
 def test_an_unknown_name_lists_the_names():

@@ -71,10 +71,13 @@ def test_a_template_that_hides_the_prompt_is_refused(tokenizer, monkeypatch):
         chat.encode_example(tokenizer, ROWS[0])
 
 
-def test_pad_left_lines_up_the_ends():
-    ids, mask = chat.pad_left([[5, 6, 7], [8]], pad=2)
-    assert ids.tolist() == [[5, 6, 7], [2, 2, 8]]
+def test_padding_stands_in_front_and_is_neither_seen_nor_learned(tokenizer):
+    ids, mask = chat.pad_left(tokenizer, [[5, 6, 7], [8]])
+    pad = tokenizer.pad_token_id
+    assert ids.tolist() == [[5, 6, 7], [pad, pad, 8]] and ids.dtype == torch.int64
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+    labels = chat.pad_labels_left([[chat.IGNORED, 6, 7], [8]])
+    assert labels.tolist() == [[-100, 6, 7], [-100, -100, 8]] and labels.dtype == torch.int64
 
 
 def test_answer_loss_is_the_mean_over_learned_tokens_of_the_whole_batch():

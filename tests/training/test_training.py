@@ -2,22 +2,26 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import fresh_process
+import numpy as np
 import pytest
 import torch
-from tiny_training import NAME, tiny_trainer
+from tiny_training import NAME, tiny_model, tiny_trainer
+from transformers import TrainerCallback, set_seed
 
 from labsupport.core import files
 from labsupport.core.files import LabError
 from labsupport.tasks import tickets
-from labsupport.training import fingerprint, prefixes, run_store
+from labsupport.training import fingerprint, old_runs, prefixes, run_store
 
 pytestmark = pytest.mark.slow
 
@@ -361,11 +365,212 @@ def test_the_fingerprint_changes_with_threads_optimizer_and_attention(usual, tok
     assert fingerprint.fingerprint(trainer) != usual
 
 
+class Collator:
+    """A collator of a learner: a class with settings."""
+
+    def __init__(self, keep: int):
+        self.keep = keep
+
+    def __call__(self, rows):
+        return prefixes.collate(rows[: self.keep])
+
+
+class Callback(TrainerCallback):
+    """Counts steps, as callbacks do."""
+
+    def __init__(self, every: int):
+        self.every, self.seen = every, 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seen += 1
+
+
+def cut(rows, keep):
+    return prefixes.collate(rows[:keep])
+
+
+def with_collator(collator):
+    def change(trainer):
+        trainer.data_collator = collator
+
+    return change
+
+
+def with_callback(every):
+    return lambda trainer: trainer.add_callback(Callback(every))
+
+
+def with_reference(seed):
+    def change(trainer):
+        trainer.ref_model = tiny_model(seed, vocab_size=64)
+
+    return change
+
+
+def with_loss(power):
+    def change(trainer):
+        trainer.compute_loss_func = lambda outputs, labels, **_: outputs.loss**power
+
+    return change
+
+
+HANDED_IN = {
+    "settings of a collator": [with_collator(Collator(1)), with_collator(Collator(2))],
+    "arguments of a partial": [
+        with_collator(functools.partial(cut, keep=1)), with_collator(functools.partial(cut, keep=2))
+    ],
+    "settings of a callback": [with_callback(1), with_callback(2)],
+    "a reference model": [with_reference(0), with_reference(1)],
+    "a loss": [with_loss(1), with_loss(2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", HANDED_IN.values(), ids=HANDED_IN)
+def test_the_fingerprint_changes_with_what_is_handed_in(changes, usual, tokenizer):
+    found = {usual}
+    for change in changes:
+        for _ in range(2):  # made anew it is the same
+            trainer = tiny_trainer(tokenizer)
+            change(trainer)
+            found.add(fingerprint.fingerprint(trainer))
+    assert len(found) == 3
+
+
+def test_the_fingerprint_changes_with_a_function_that_a_collator_calls(usual, tokenizer, monkeypatch):
+    def collator(rows):
+        return prefixes.collate(rows)
+
+    trainer = tiny_trainer(tokenizer)
+    trainer.data_collator = collator
+    before = fingerprint.fingerprint(trainer)
+    monkeypatch.setattr(prefixes, "first_trained", lambda labels: 0)
+    assert fingerprint.fingerprint(trainer) != before
+
+
+def test_a_callback_that_has_counted_does_not_hide_the_run(runs, tokenizer):
+    trainer = tiny_trainer(tokenizer, steps=4)
+    trainer.add_callback(Callback(2))
+    first = run_store.recorded(trainer, NAME)
+    assert run_store.recorded(trainer, NAME).fingerprint == first.fingerprint
+    trainer.callback_handler.callbacks[-1].every = 3
+    trainer.add_callback(Callback(3))
+    with pytest.raises(LabError, match="has trained before"):
+        run_store.recorded(trainer, NAME)
+
+
 @pytest.mark.parametrize(
     "change", [{"output_dir": "elsewhere"}, {"logging_steps": 5}, {"disable_tqdm": False}], ids=str
 )
 def test_the_fingerprint_does_not_change_with_paths_and_logging(change, usual, tokenizer):
     assert fingerprint.fingerprint(tiny_trainer(tokenizer, **change)) == usual
+
+
+# ---------------------------------------------------------------- seeds and random states
+
+
+def orders(tokenizer, seed: int, sampling: str) -> list[list[int]]:
+    """The rows of each of three epochs, in the order in which they were trained."""
+    trainer = tiny_trainer(
+        tokenizer, rows=8, steps=-1, num_train_epochs=3, seed=seed, train_sampling_strategy=sampling
+    )
+    seen, real = [], trainer.training_step
+    rows = [tuple(row["input_ids"]) for row in trainer.train_dataset]
+
+    def step(model, inputs, *rest, **options):
+        for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
+            seen.append(rows.index(tuple(ids[mask.bool()].tolist())))
+        return real(model, inputs, *rest, **options)
+
+    trainer.training_step = step
+    run_store.recorded(trainer, f"{NAME}-{sampling}-{seed}")
+    return [seen[start : start + 8] for start in (0, 8, 16)]
+
+
+@pytest.mark.parametrize("sampling", ["random", "group_by_length"])
+def test_no_epoch_of_a_seed_has_the_order_of_an_epoch_of_another(sampling, runs, tokenizer):
+    epochs = [order for seed in (0, 1, 2) for order in orders(tokenizer, seed, sampling)]
+    assert all(sorted(order) == list(range(8)) for order in epochs)
+    assert len({tuple(order) for order in epochs}) == 9
+
+
+def test_the_first_epoch_has_the_trainers_own_order(runs, tokenizer):
+    plain = tiny_trainer(tokenizer, steps=8, seed=3, train_sampling_strategy="random", save_strategy="no")
+    ours = tiny_trainer(tokenizer, steps=8, seed=3, train_sampling_strategy="random")
+    plain.train()
+    run_store.recorded(ours, NAME)
+    assert fingerprint.weights_hash(ours.model) == fingerprint.weights_hash(plain.model)
+
+
+def test_a_random_order_is_taken_up_again_in_the_second_epoch(runs, tokenizer):
+    settings = {"train_sampling_strategy": "random", "steps": 16}
+    expected = result(*train(tokenizer, **settings))
+    shutil.rmtree(runs)
+    interrupt(tokenizer, 13, **settings)
+    trainer, run = train(tokenizer, **settings)
+    assert run.outcome == "resumed"
+    assert result(trainer, run) == expected
+
+
+def drawn() -> tuple:
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_trained_resumed_or_loaded_the_random_state_is_as_before(runs, tokenizer):
+    outcomes, numbers = [], []
+    for interrupted in (False, False, True):
+        if interrupted:
+            shutil.rmtree(runs)
+            interrupt(tokenizer, 7)
+        trainer = tiny_trainer(tokenizer)
+        set_seed(1234)
+        expected = drawn()
+        set_seed(1234)
+        outcomes.append(run_store.recorded(trainer, NAME).outcome)
+        numbers.append(drawn())
+    assert outcomes == ["trained", "loaded", "resumed"]
+    assert numbers == [expected] * 3
+
+
+# ---------------------------------------------------------------- runs recorded before the package had rooms
+
+
+def test_a_run_found_under_the_hash_of_then_is_loaded(runs, tokenizer, monkeypatch):
+    def new_trainer(**settings):
+        trainer = tiny_trainer(tokenizer, steps=4, **settings)
+        prefixes.share(trainer)
+        return trainer
+
+    trainer = new_trainer()
+    old = runs / f"{NAME}-{old_runs.key_then(trainer, fingerprint.weights_hash(trainer.model))[:12]}"
+    run = run_store.recorded(trainer, NAME)
+    expected = result(trainer, run)
+    run.folder.rename(old)
+    key = old_runs.key_then(new_trainer(), fingerprint.of_model(new_trainer().model)["weights"])
+    record = json.loads((old / "run.json").read_text())
+    (old / "run.json").write_text(json.dumps(record | {"fingerprint": key}))
+
+    again = new_trainer()
+    refuse_to_train(again)
+    assert result(again, run_store.recorded(again, NAME)) == expected
+    assert (old / "run.json").exists()  # it is the learner's
+    assert run_store.recorded(new_trainer(seed=1), NAME).outcome == "trained"
+
+
+def test_what_the_hash_of_then_did_not_see_is_not_taken_over(tokenizer):
+    def could_be_found(change, **settings):
+        trainer = tiny_trainer(tokenizer, **{"steps": 4} | settings)
+        prefixes.share(trainer)
+        change(trainer)
+        return old_runs.could_be_found(trainer)
+
+    assert could_be_found(lambda trainer: None)
+    for changes in HANDED_IN.values():
+        assert not could_be_found(changes[0])
+    assert not could_be_found(lambda trainer: None, steps=16)  # a second epoch has another order now
+
+
+def test_the_collator_is_still_the_one_of_then():
+    assert old_runs.collator_source() == old_runs.SOURCE_THEN, "delete labsupport/training/old_runs.py"
 
 
 # ---------------------------------------------------------------- disk trouble
@@ -414,11 +619,27 @@ def test_disk_trouble_is_one_line_and_the_next_try_ends_right(
     assert result(*train(tokenizer)) == whole[1]
 
 
-def test_other_errors_are_not_blamed_on_the_disk(runs, tokenizer):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes cannot be multiplied"),
+        RuntimeError("assignment destination is read-only"),
+        OSError("tiny is not a local folder and is not a valid model identifier"),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=lambda error: str(error)[:20],
+)
+def test_other_errors_are_not_blamed_on_the_disk(error, runs, tokenizer):
     trainer = tiny_trainer(tokenizer)
-    trainer.training_step = raises(RuntimeError("shapes cannot be multiplied"))
-    with pytest.raises(RuntimeError, match="shapes"):
+    trainer.training_step = raises(error)
+    with pytest.raises(type(error), match=str(error)[-15:]):
         run_store.recorded(trainer, NAME)
+
+
+def test_another_error_while_the_weights_are_saved_is_not_blamed_on_the_disk(runs, tokenizer, monkeypatch):
+    monkeypatch.setattr("labsupport.training.run_store.save_file", raises(ValueError("shared tensors")))
+    with pytest.raises(ValueError, match="shared tensors"):
+        train(tokenizer)
 
 
 @pytest.fixture

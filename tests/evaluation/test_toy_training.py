@@ -1,0 +1,54 @@
+"""Alpha, learning rate and rank in LoRA on small problems: what is exact, and what is not."""
+
+import pytest
+
+from labsupport.evaluation import toy_training
+
+
+def worst(one, other):
+    return max(toy_training.distance(one, other, step) for step in range(1, len(one)))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "rate_a", "rate_b", "a_factor"),
+    [
+        ("adam", 2e-4, 1, 2, 1),
+        ("adam", 2e-4, 2**0.5, 2**0.5, 2**0.5),
+        ("sgd", 1e-2, 1, 4, 1),
+        ("sgd", 1e-2, 2, 2, 2**0.5),
+    ],
+)
+def test_exact_identities(optimizer, lr, rate_a, rate_b, a_factor):
+    doubled = toy_training.updates(optimizer, 32, lr, lr, steps=60)
+    other = toy_training.updates(optimizer, 16, rate_a * lr, rate_b * lr, a_factor, steps=60)
+    assert worst(doubled, other) < 1e-9
+    assert doubled[60].norm() > 0.1
+
+
+@pytest.mark.parametrize(("optimizer", "lr", "factor"), [("adam", 2e-4, 2), ("sgd", 1e-2, 4)])
+def test_inexact_rule_holds_for_one_step_only(optimizer, lr, factor):
+    doubled = toy_training.updates(optimizer, 32, lr, lr, steps=60)
+    other = toy_training.updates(optimizer, 16, factor * lr, factor * lr, steps=60)
+    assert toy_training.distance(doubled, other, 1) < 1e-12
+    assert toy_training.distance(doubled, other, 60) > 0.05
+    wrong = toy_training.updates(optimizer, 16, 6 // factor * lr, 6 // factor * lr, steps=1)  # 3, 1
+    assert toy_training.distance(doubled, wrong, 1) > 0.4
+
+
+def test_weight_decay_breaks_the_identity_a_little():
+    rates = {"lr_a": 2e-4, "lr_b": 2e-4}
+    doubled = toy_training.updates("adam", 32, **rates, weight_decay=0.1)
+    root = 2**0.5
+    other = toy_training.updates("adam", 16, root * 2e-4, root * 2e-4, root, weight_decay=0.1)
+    assert 1e-5 < toy_training.distance(doubled, other, 200) < 1e-2
+
+
+def test_first_step_by_rank():
+    def growth(optimizer, alpha, rslora=False):
+        one, other = (toy_training.first_step_change(optimizer, r, alpha(r), rslora) for r in (16, 64))
+        return other / one
+
+    assert 0.75 < growth("adam", lambda r: 32) < 1
+    assert 3 < growth("adam", lambda r: 2 * r) < 4
+    assert 0.75 < growth("sgd", lambda r: 32, True) < 1
+    assert 0.18 < growth("sgd", lambda r: 32) < 0.25
