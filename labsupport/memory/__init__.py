@@ -1,1 +1,1 @@
-"""Will it fit, how long will it take, and what will it cost?"""
+"""Will it fit? Peak memory of a run: by arithmetic on paper, and by tracing the real step."""

@@ -15,15 +15,16 @@ import torch
 from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labsupport.memory import workload
-from labsupport.memory.streams import Block, Stream, no_sweeps
+from labsupport.allocations.streams import Block, Stream, no_sweeps
+from labsupport.memory import stand_ins, workload
+from labsupport.memory.setup import Setup
 
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
 _RESULTS: dict = {}
 
 
 @functools.cache
-def _kind(operation) -> str:
+def _effect(operation) -> str:
     """ "new": returns only new tensors; "in place": changes its first argument's values; else "other"."""
     schema = operation._schema
     if torch.Tag.inplace_view in operation.tags or schema.name == "aten::set_":
@@ -58,20 +59,21 @@ def _storages(value) -> set[int]:
     return set().union(*map(_storages, value)) if isinstance(value, (list, tuple)) else set()
 
 
-def _shapes(result):
+def _shapes_of(result):
     """How to make such a result again: None if it is not all tensors on the meta device."""
     if isinstance(result, torch.Tensor):
         plain = type(result) is torch.Tensor and result.device.type == "meta"
         return (result.shape, result.stride(), result.dtype) if plain else None
     if isinstance(result, (list, tuple)):
-        shapes = [_shapes(part) for part in result]
+        shapes = [_shapes_of(part) for part in result]
         return None if None in shapes else (type(result), shapes)
     return None
 
 
-def _made(shapes):
+def _tensors_of(shapes):
+    """Empty tensors on the meta device in the form that `_shapes_of` described."""
     if isinstance(shapes[0], type):
-        return shapes[0](_made(part) for part in shapes[1])
+        return shapes[0](_tensors_of(part) for part in shapes[1])
     size, stride, dtype = shapes
     return torch.empty_strided(size, stride, dtype=dtype, device="meta")
 
@@ -101,20 +103,20 @@ class Recorder(TorchDispatchMode):
                 return _gemm_4bit_default_impl(*args, **(kwargs or {}))
         result = self._run(operation, args, kwargs or {})
         if isinstance(result, torch.Tensor):
-            self._note(result, args)
+            self._note_result(result, args)
         elif isinstance(result, (list, tuple)):
             first = args[0] if args and isinstance(args[0], (list, tuple)) else ()
             for index, tensor in enumerate(result):
                 if isinstance(tensor, torch.Tensor):
                     # A foreach operation returns one result for each tensor of its first list.
-                    self._note(tensor, first[index : index + 1] if len(first) == len(result) else args)
+                    self._note_result(tensor, first[index : index + 1] if len(first) == len(result) else args)
         return result
 
     def _run(self, operation, args, kwargs):
         """The operation's result. On the meta device, where only shapes matter, each is worked out once."""
         if self.device != "meta":
             return operation(*args, **kwargs)
-        kind = _kind(operation)
+        kind = _effect(operation)
         if kind == "in place" and _on_meta(args[0]):
             return args[0] if operation._schema.returns else None
         key = (operation, _signature(args), _signature(kwargs)) if kind == "new" else None
@@ -122,11 +124,11 @@ class Recorder(TorchDispatchMode):
             result = operation(*args, **kwargs)
             # Some operations, _unsafe_view for one, hand back their input's storage without saying so.
             if key is not None and not _storages(result) & _storages(args):
-                _RESULTS[key] = _shapes(result)
+                _RESULTS[key] = _shapes_of(result)
             return result
-        return _made(_RESULTS[key])
+        return _tensors_of(_RESULTS[key])
 
-    def _note(self, tensor: torch.Tensor, inputs) -> None:
+    def _note_result(self, tensor: torch.Tensor, inputs) -> None:
         if tensor.device.type == "cpu" and self.device != "cpu":
             return  # a counter that lives beside the model
         if tensor.untyped_storage()._cdata in self._numbers:
@@ -135,7 +137,7 @@ class Recorder(TorchDispatchMode):
         if layer is None and self.phase == "optimizer":
             layer = self._layer_of(inputs)
         is_logits = tensor.dim() > 1 and tensor.shape[-1] == self._vocabulary
-        self.add(tensor, layer, "logits" if is_logits else "temporaries")
+        self.note_storage(tensor, layer, "logits" if is_logits else "temporaries")
         if torch.is_grad_enabled():
             self._forward.add(self._numbers[tensor.untyped_storage()._cdata])
 
@@ -148,7 +150,7 @@ class Recorder(TorchDispatchMode):
                 break
         return self._last
 
-    def add(self, tensor: torch.Tensor, layer: int | None, category: str) -> None:
+    def note_storage(self, tensor: torch.Tensor, layer: int | None, category: str) -> None:
         """Note a tensor's storage, unless it is known."""
         storage = tensor.untyped_storage()
         if storage._cdata in self._numbers or not storage.nbytes():
@@ -158,9 +160,9 @@ class Recorder(TorchDispatchMode):
         self.stream.blocks[number] = Block(storage.nbytes(), layer, span, category)
         self.stream.events.append((number, True, layer, self.phase))
         self._numbers[storage._cdata] = number
-        weakref.finalize(storage, self._gone, storage._cdata, number).atexit = False
+        weakref.finalize(storage, self._note_release, storage._cdata, number).atexit = False
 
-    def _gone(self, address: int, number: int) -> None:
+    def _note_release(self, address: int, number: int) -> None:
         self._numbers.pop(address, None)
         if not self._recording:
             return
@@ -169,35 +171,37 @@ class Recorder(TorchDispatchMode):
         self.stream.events.append((number, False, layer, self.phase))
         kept_for_backward = number in self._forward and not torch.is_grad_enabled()
         if kept_for_backward and block.category == "temporaries":
-            self.name(number, "activations")
+            self.set_category(number, "activations")
 
-    def name(self, number: int, category: str) -> None:
+    def set_category(self, number: int, category: str) -> None:
         block = self.stream.blocks[number]
         self.stream.blocks[number] = Block(block.bytes, block.layer, block.span, category)
 
-    def name_tensor(self, tensor: torch.Tensor, category: str) -> None:
+    def set_category_of(self, tensor: torch.Tensor, category: str) -> None:
         """Set the category of a tensor that is alive; ignores one that lives elsewhere."""
         number = self._numbers.get(tensor.untyped_storage()._cdata)
         if number is not None:
-            self.name(number, category)
+            self.set_category(number, category)
 
     def stop(self) -> None:
         self._recording = False
 
 
-def record(setup, depth: int, device: str = "meta", history=(1.0, 1.0), built: dict | None = None):
-    """(stream, (trainable parameters inside the layers, outside)) of a memory.Setup cut to `depth` layers.
+def record_steps(
+    setup: Setup, depth: int, device: str = "meta", history=(1.0, 1.0), built: dict | None = None
+):
+    """(stream, (trainable parameters inside the layers, outside)) of a setup cut to `depth` layers.
 
     The history is one step for each entry, a share of the row length. From the second step on the
     optimizer's states exist: that is the steady state. `built` holds models of earlier calls with the same
     config, depth and device: one that serves again is not built again, a new one is added.
     """
     built = {} if built is None else built
-    of_model = dataclasses.replace(setup, config=None, batch=1, length=1, padded=True, optimizer="adamw")
-    with patched() if device == "meta" else contextlib.nullcontext():
-        if of_model not in built:
-            built[of_model] = workload.build(setup, depth, device)
-        model = built[of_model]
+    model_key = dataclasses.replace(setup, config=None, batch=1, length=1, padded=True, optimizer="adamw")
+    with stand_ins.in_use() if device == "meta" else contextlib.nullcontext():
+        if model_key not in built:
+            built[model_key] = workload.build_model(setup, depth, device)
+        model = built[model_key]
         model.zero_grad()
         stream = _record(setup, model, depth, device, history)
     inside = outside = 0
@@ -210,8 +214,8 @@ def record(setup, depth: int, device: str = "meta", history=(1.0, 1.0), built: d
 
 
 @no_sweeps()  # a step frees by reference counts
-def _record(setup, model, depth: int, device: str, history) -> Stream:
-    optimizer = workload.optimizer_for(setup, workload.trainable(model))
+def _record(setup: Setup, model, depth: int, device: str, history) -> Stream:
+    optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
     recorder = Recorder(depth, model.config.vocab_size)
     recorder.device = device
     hooks = [*_note_weights(recorder, model), *_watch_layers(recorder, model)]
@@ -221,9 +225,9 @@ def _record(setup, model, depth: int, device: str, history) -> Stream:
             _enter(recorder, "forward")
             batch = workload.batch_for(setup, device, share)
             for tensor in batch.values():
-                recorder.add(tensor, None, "activations")
+                recorder.note_storage(tensor, None, "activations")
             with recorder:
-                workload.step(model, batch, optimizer, held, functools.partial(_enter, recorder))
+                workload.training_step(model, batch, optimizer, held, functools.partial(_enter, recorder))
                 _name_states(recorder, optimizer)
     finally:
         recorder.stop()
@@ -251,16 +255,18 @@ def _note_weights(recorder: Recorder, model) -> list:
     hooks = []
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         category = "adapters" if tensor.requires_grad and not full else "weights"
-        recorder.add(tensor, layer_of_name(name), category)
+        recorder.note_storage(tensor, layer_of_name(name), category)
         state = getattr(tensor, "quant_state", None)
         while state is not None:  # doubly quantised scales have scales of their own
             for part in (state.absmax, state.code, state.offset):
                 if part is not None:
-                    recorder.add(part, layer_of_name(name), "weights")
+                    recorder.note_storage(part, layer_of_name(name), "weights")
             state = state.state2
         if tensor.requires_grad:
             hooks.append(
-                tensor.register_post_accumulate_grad_hook(lambda p: recorder.name_tensor(p.grad, "gradients"))
+                tensor.register_post_accumulate_grad_hook(
+                    lambda p: recorder.set_category_of(p.grad, "gradients")
+                )
             )
     return hooks
 
@@ -269,7 +275,7 @@ def _name_states(recorder: Recorder, optimizer) -> None:
     for states in optimizer.state.values():
         for value in states.values():
             if isinstance(value, torch.Tensor):
-                recorder.name_tensor(value, "optimizer")
+                recorder.set_category_of(value, "optimizer")
 
 
 def _watch_layers(recorder: Recorder, model) -> list:
@@ -292,88 +298,3 @@ def _watch_layers(recorder: Recorder, model) -> list:
         hooks.append(layer.register_forward_pre_hook(lambda module, inputs, index=index: at(index)))
         hooks.append(layer.register_forward_hook(functools.partial(when_back, index, "backward")))
     return hooks
-
-
-@contextlib.contextmanager
-def patched():
-    """Private parts of the libraries that cannot run without data, replaced while a step is recorded."""
-    import bitsandbytes.functional
-    import bitsandbytes.nn
-    import peft.utils.transformers_weight_conversion as conversion
-    import transformers.masking_utils as masks
-
-    places = [
-        # Reads the positions to see whether documents are packed: there are none to read.
-        (masks, "find_packed_sequence_indices", lambda positions: None),
-        # Asks whether the mask hides anything: a padded batch's does.
-        (masks, "fast_all", lambda mask: False),
-        # On the meta device torch takes the path that holds the whole length x length matrix.
-        (torch.nn.functional, "scaled_dot_product_attention", _attention),
-        # DoRA copies the layer to read its weights; the copy of a 4-bit weight fails without data.
-        (bitsandbytes.nn.Params4bit, "__deepcopy__", lambda weight, memo: weight),
-        # Rules for adapters and checkpoints of older releases: there are none, and to read them takes long.
-        (conversion, "get_model_conversion_mapping", lambda model: []),
-        (conversion, "convert_peft_config_for_transformers", lambda config, model, conversions: None),
-    ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
-    places = [(owner, name, _for_meta(new, getattr(owner, name))) for owner, name, new in places]
-    # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.
-    codes = bitsandbytes.functional.name2qmap
-    known = dict(codes)
-    try:
-        for owner, name, new in places:
-            setattr(owner, name, new)
-        yield
-    finally:
-        for owner, name, old in before:
-            setattr(owner, name, old)
-        codes.clear()
-        codes.update(known)
-
-
-def _for_meta(stand_in, real):
-    """The stand-in for what is on the meta device only: a training may run in another thread meanwhile."""
-
-    def either(first, *args, **options):
-        of = options.get("model", first)
-        chosen = stand_in if of.device.type == "meta" else real
-        return chosen(first, *args, **options)
-
-    return either
-
-
-def _attention(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
-):
-    """Stands for scaled_dot_product_attention on a GPU: allocates what its fused kernels allocate."""
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        # Each call makes its own additive mask (ATen, convert_boolean_attn_mask).
-        bias = torch.zeros_like(attn_mask, dtype=query.dtype)
-        attn_mask = bias.masked_fill_(attn_mask.logical_not(), float("-inf"))
-    return FusedAttention.apply(query, key, value, attn_mask)
-
-
-class FusedAttention(torch.autograd.Function):
-    """The allocations of FlashAttention-2 (no mask, 16 bits) and of the memory-efficient kernel (else).
-
-    Shapes [batch, heads, length, head size]. Forward: the output and float32 log-sums. Backward: the
-    gradients, a float32 accumulator for the queries', and under grouped heads the expanded dk and dv.
-    """
-
-    @staticmethod
-    def forward(ctx, query, key, value, mask):
-        batch, heads, length, size = query.shape
-        output = query.new_empty(batch, length, heads, size).transpose(1, 2)
-        log_sums = query.new_empty(batch, heads, length, dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, mask, output, log_sums)
-        return output
-
-    @staticmethod
-    def backward(ctx, gradient):
-        query, key, value, mask, output, log_sums = ctx.saved_tensors
-        batch, heads, length, size = query.shape
-        d_query, d_key, d_value = (torch.empty_like(tensor) for tensor in (query, key, value))
-        scratch = [torch.empty_like(log_sums), query.new_empty(query.shape, dtype=torch.float32)]
-        if key.shape[1] != heads:
-            scratch += [key.new_empty(query.shape), value.new_empty(query.shape)]
-        return d_query, d_key, d_value, None

@@ -8,11 +8,12 @@ from bitsandbytes.optim import AdamW8bit
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoConfig, AutoModelForCausalLM
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from labsupport.core import dtypes
+from labsupport.memory.setup import Setup
 
 
-def build(setup, depth: int, device: str = "meta") -> torch.nn.Module:
-    """The model of a memory.Setup with `depth` layers, ready to train. Random weights, or none on meta.
+def build_model(setup: Setup, depth: int, device: str = "meta") -> torch.nn.Module:
+    """The model of a setup with `depth` layers, ready to train. Random weights, or none on meta.
 
     4-bit methods quantise every linear layer inside the blocks; embeddings and head keep the dtype.
     """
@@ -22,10 +23,10 @@ def build(setup, depth: int, device: str = "meta") -> torch.nn.Module:
     config = AutoConfig.for_model(**config)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=DTYPES[setup.dtype], attn_implementation=setup.attention
+            config, dtype=getattr(torch, dtypes.find(setup.dtype).name), attn_implementation=setup.attention
         )
     if setup.four_bit:
-        quantise(model, setup.double_quantization, device)
+        put_linear_layers_in_nf4(model, setup.doubly_quantized, device)
     if setup.kbit_preparation:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if setup.checkpointing:
@@ -34,7 +35,7 @@ def build(setup, depth: int, device: str = "meta") -> torch.nn.Module:
     return (with_adapters(model, setup) if setup.method != "full" else model).train()
 
 
-def quantise(model, double: bool, device: str) -> None:
+def put_linear_layers_in_nf4(model, double: bool, device: str) -> None:
     """Replace the linear layers of the blocks by NF4 ones, in place, as load_in_4bit does."""
     for name, old in list(model.named_modules()):
         if not isinstance(old, torch.nn.Linear) or ".layers." not in name:
@@ -60,7 +61,7 @@ def quantise(model, double: bool, device: str) -> None:
     model.is_loaded_in_4bit = model.is_quantized = True
 
 
-def with_adapters(model, setup):
+def with_adapters(model, setup: Setup):
     """The PEFT model of the setup; adapters in float32, PEFT's default on a 16-bit or 4-bit base."""
     targets = setup.targets if setup.targets == "all-linear" else list(setup.targets)
     lora = LoraConfig(
@@ -75,19 +76,19 @@ def with_adapters(model, setup):
         return get_peft_model(model, lora)
 
 
-def trainable(model) -> list[torch.nn.Parameter]:
+def trainable_parameters(model) -> list[torch.nn.Parameter]:
     """The parameters that get gradients."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def optimizer_for(setup, parameters) -> torch.optim.Optimizer:
+def optimizer_for(setup: Setup, parameters) -> torch.optim.Optimizer:
     """AdamW with foreach=True, what torch picks on a GPU, or bitsandbytes' 8-bit one."""
     if setup.optimizer == "adamw_8bit":
         return AdamW8bit(parameters)
     return torch.optim.AdamW(parameters, foreach=True)
 
 
-def batch_for(setup, device: str = "meta", share: float = 1.0) -> dict[str, torch.Tensor]:
+def batch_for(setup: Setup, device: str = "meta", share: float = 1.0) -> dict[str, torch.Tensor]:
     """input_ids and labels, int64 [batch, share of the length]; a mask that hides something if padded."""
     shape = (setup.batch, max(1, round(setup.length * share)))
     ids = torch.zeros(shape, dtype=torch.int64, device=device)
@@ -99,12 +100,12 @@ def batch_for(setup, device: str = "meta", share: float = 1.0) -> dict[str, torc
     return batch
 
 
-def step(model, batch: dict, optimizer, held: list, enter=lambda phase: None) -> None:
+def training_step(model, batch: dict, optimizer, held: list, enter=lambda phase: None) -> None:
     """One training step of a plain loop. `held` keeps the outputs, as the loop's variable does."""
     enter("forward")
     optimizer.zero_grad()
     held[:] = [model(**batch)]
     held[0].loss.backward()
     enter("optimizer")
-    torch.nn.utils.clip_grad_norm_(trainable(model), 1.0, foreach=False)
+    torch.nn.utils.clip_grad_norm_(trainable_parameters(model), 1.0, foreach=False)
     optimizer.step()

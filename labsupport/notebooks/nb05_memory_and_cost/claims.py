@@ -1,33 +1,37 @@
 """Section E of the claims and what else the guides say of memory, time and optimizers.
 
-Closed forms throughout: tests/test_memory.py holds them against the traced step. GB are 1e9 bytes. Nothing
-here was measured on a GPU, and NF4 never was.
+Closed forms throughout: tests/memory/test_closed_form.py holds them against the traced step. GB are 1e9
+bytes. Nothing here was measured on a GPU, and NF4 never was.
 """
 
 from __future__ import annotations
 
 import math
 
-from labsupport.memory import closed_form, cost, planner
+from labsupport.allocations.streams import GIB
+from labsupport.cost import cost_model
+from labsupport.memory import closed_form
+from labsupport.memory.setup import Setup
 from labsupport.models import counting, gpus
 from labsupport.models.model_configs import find
+from labsupport.teaching.claims import shows
 
 LLAMA2, LLAMA3, MISTRAL, LARGE = "llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.3", "llama-3-70b"
 RECIPES = {6: "8-bit Adam", 8: "all bfloat16", 12: "float32 Adam", 16: "and a float32 master copy"}
 GB = 1e9
 
 
-def setup(model: str, method: str = "lora", **options) -> planner.Setup:
+def packed_run(model: str, method: str = "lora", **options) -> Setup:
     """A packed bfloat16 run; rank 16 on all linear layers, checkpointing, unless said otherwise."""
-    return planner.Setup(config=find(model), method=method, padded=False, **options)
+    return Setup(config=find(model), method=method, padded=False, **options)
 
 
-def predicted(model: str, method: str = "lora", **options) -> float:
+def predicted_gb(model: str, method: str = "lora", **options) -> float:
     """Peak allocated memory in GB, by the closed form."""
-    return closed_form.estimate(setup(model, method, **options)) / GB
+    return closed_form.peak_bytes(packed_run(model, method, **options)) / GB
 
 
-def full(model: str, a_parameter: int) -> float:
+def full_gb(model: str, a_parameter: int) -> float:
     """GB of weights, gradients and optimizer states in full fine-tuning at so many bytes a parameter."""
     return a_parameter * counting.model_parameters(find(model)) / GB
 
@@ -37,78 +41,87 @@ def tokens_at(figure: float, model: str, method: str = "lora", **options) -> int
 
     Where the loss is the peak, memory is a straight line in the tokens: two points give it.
     """
-    sizes = [predicted(model, method, batch=1, length=length, **options) for length in (65_536, 131_072)]
+    sizes = [predicted_gb(model, method, batch=1, length=length, **options) for length in (65_536, 131_072)]
     a_token = (sizes[1] - sizes[0]) / 65_536
     tokens = (figure - (sizes[0] - 65_536 * a_token)) / a_token
     return math.floor(tokens) if tokens >= 1 else None
 
 
-def reached(figure: float, model: str, method: str = "lora", **options) -> str:
+def when_reached(figure: float, model: str, method: str = "lora", **options) -> str:
     """The recipe that gives a guide's figure, in words."""
     tokens = tokens_at(figure, model, method, **options)
-    return (
-        "at no length (what stands is more)"
-        if tokens is None
-        else f"at {float(f'{tokens:.3g}'):,.0f} tokens a step"
-    )
+    if tokens is None:
+        return "at no length (what stands is more)"
+    return f"at {float(f'{tokens:.3g}'):,.0f} tokens a step"
 
 
-def e1() -> str:
-    states = f"12 bytes a parameter {full(LLAMA2, 12):.0f} GB, 16 {full(LLAMA2, 16):.0f} GB"
-    run = setup(LLAMA2, "full", checkpointing=False)
+@shows("E1")
+def full_fine_tuning_goes_with_recipe_and_tokens() -> str:
+    states = f"12 bytes a parameter {full_gb(LLAMA2, 12):.0f} GB, 16 {full_gb(LLAMA2, 16):.0f} GB"
+    run = packed_run(LLAMA2, "full", checkpointing=False)
     layers, words = run.config["num_hidden_layers"], run.config["vocab_size"]
     a_token = layers * closed_form.activation_bytes(run) + words * closed_form.LOGITS_BYTES[2]
     low, high = (gb * GB / a_token for gb in (8, 16))
     return f"{states}; activations of 8 to 16 GB: {low:,.0f} to {high:,.0f} tokens without checkpointing"
 
 
-def e2() -> str:
+@shows("E2")
+def guide_003_counts_8_bytes_a_parameter() -> str:
     printed = {7: 56, 13: 104, 34: 272, 70: 560}
     ratios = {gb / billions for billions, gb in printed.items()}
     assert len(ratios) == 1
-    sizes = ", ".join(f"{size} bytes {full(LLAMA2, size):.0f}" for size in RECIPES)
+    sizes = ", ".join(f"{size} bytes {full_gb(LLAMA2, size):.0f}" for size in RECIPES)
     return f"{ratios.pop():g} bytes a parameter, no activations; Llama-2-7B in GB: {sizes}"
 
 
-def e3() -> str:
+@shows("E3")
+def guide_001_mixes_recipes() -> str:
     figures = ((MISTRAL, 60), (LLAMA3, 64), (LARGE, 400))
-    parts = [f"{name} {gb / full(name, 1):.1f}" for name, gb in figures]
-    return f"bytes a parameter: {', '.join(parts)}; 70B at 6 bytes {full(LARGE, 6):.0f} GB"
+    parts = [f"{name} {gb / full_gb(name, 1):.1f}" for name, gb in figures]
+    return f"bytes a parameter: {', '.join(parts)}; 70B at 6 bytes {full_gb(LARGE, 6):.0f} GB"
 
 
-def e4() -> str:
-    return f"Llama-2-7B in float32: weights {full(LLAMA2, 4):.0f} GB, two moments {full(LLAMA2, 8):.0f} GB"
+@shows("E4")
+def adam_states_are_twice_the_weights() -> str:
+    weights, moments = full_gb(LLAMA2, 4), full_gb(LLAMA2, 8)
+    return f"Llama-2-7B in float32: weights {weights:.0f} GB, two moments {moments:.0f} GB"
 
 
-def e5() -> str:
-    card = gpus.find("a100-80").memory_gib * planner.GIB / GB
-    parts = [f"{math.ceil(full(LLAMA2, size) / card)} at {size} bytes" for size in RECIPES]
+@shows("E5")
+def cards_for_full_fine_tuning_of_7b() -> str:
+    card = gpus.find("a100-80").memory_gib * GIB / GB
+    parts = [f"{math.ceil(full_gb(LLAMA2, size) / card)} at {size} bytes" for size in RECIPES]
     return (
         f"cards of 80 GB ({card:.1f} GB of memory) for weights, gradients and states of Llama-2-7B, before "
         f"activations: {', '.join(parts)} a parameter"
     )
 
 
-def e7() -> str:
+@shows("E7")
+def lora_figures_belong_to_tokens_a_step() -> str:
     parts = []
     for figure in (16, 24, 26):
-        off = reached(figure, LLAMA2, checkpointing=False)
-        parts.append(f"{figure} GB {reached(figure, LLAMA2)} ({off} without checkpointing)")
+        off = when_reached(figure, LLAMA2, checkpointing=False)
+        parts.append(f"{figure} GB {when_reached(figure, LLAMA2)} ({off} without checkpointing)")
     return f"predicted for Llama-2-7B: {'; '.join(parts)}"
 
 
-def e8() -> str:
-    return f"predicted: Mistral-7B 28 GB {reached(28, MISTRAL)}, Llama-3.1-8B 30 GB {reached(30, LLAMA3)}"
+@shows("E8")
+def lora_figures_of_guide_001_belong_to_tokens_a_step() -> str:
+    mistral, llama = when_reached(28, MISTRAL), when_reached(30, LLAMA3)
+    return f"predicted: Mistral-7B 28 GB {mistral}, Llama-3.1-8B 30 GB {llama}"
 
 
-def e11() -> str:
+@shows("E11")
+def qlora_figures_belong_to_tokens_a_step() -> str:
     return (
-        f"predicted, NF4 not checked on a GPU: Llama-2-7B 6 GB {reached(6, LLAMA2, 'qlora')}; Llama-3.1-8B "
-        f"8 GB {reached(8, LLAMA3, 'qlora')}, 6 GB {reached(6, LLAMA3, 'qlora')}"
+        f"predicted, NF4 not checked on a GPU: Llama-2-7B 6 GB {when_reached(6, LLAMA2, 'qlora')}; "
+        f"Llama-3.1-8B 8 GB {when_reached(8, LLAMA3, 'qlora')}, 6 GB {when_reached(6, LLAMA3, 'qlora')}"
     )
 
 
-def e14() -> str:
+@shows("E14")
+def gradients_and_states_of_lora_by_targets() -> str:
     parts = []
     for targets in ("q+v", "all-linear"):
         count = counting.lora_count(find(LLAMA2), 16, targets)
@@ -117,16 +130,18 @@ def e14() -> str:
     return "; ".join(parts)
 
 
-def e15() -> str:
+@shows("E15")
+def optimizer_states_of_lora_are_megabytes() -> str:
     rank_16, rank_64 = (counting.lora_count(find(LLAMA2), rank) for rank in (16, 64))
     sizes = [f"{name} {2 * size * rank_16 / 1e6:.0f} MB" for name, size in (("float32", 4), ("bfloat16", 2))]
     return f"{', '.join(sizes)}; even rank 64 in float32 {8 * rank_64 / GB:.2f} GB"
 
 
-def e16() -> str:
+@shows("E16")
+def lora_over_qlora_falls_with_tokens() -> str:
     parts = []
     for name, length in ((LLAMA3, 512), (LLAMA3, 2048), (LLAMA3, 8192), (MISTRAL, 512), (LARGE, 512)):
-        plain, four = (predicted(name, method, batch=1, length=length) for method in ("lora", "qlora"))
+        plain, four = (predicted_gb(name, method, batch=1, length=length) for method in ("lora", "qlora"))
         parts.append(f"{name} {plain / four:.1f} at {length:,} tokens")
     own = [28 / 8, 28 / 10, 30 / 10, 30 / 12]  # LoRA by QLoRA in guide 001's table
     return (
@@ -135,22 +150,24 @@ def e16() -> str:
     )
 
 
-def e17() -> str:
-    run = setup(LLAMA3, batch=4, length=2048)
+@shows("E17")
+def accumulating_adds_the_gradients_once() -> str:
+    run = packed_run(LLAMA3, batch=4, length=2048)
     gradients = 4 * closed_form.trainable_parameters(run) / GB
-    half = predicted(LLAMA3, batch=2, length=2048)
+    whole, half = (predicted_gb(LLAMA3, batch=rows, length=2048) for rows in (4, 2))
     return (
-        f"Llama-3.1-8B LoRA, 4 x 2048: {predicted(LLAMA3, batch=4, length=2048):.1f} GB; accumulating adds "
-        f"{gradients:.2f} GB once, whatever the steps; batch 2 makes it {half:.1f} GB"
+        f"Llama-3.1-8B LoRA, 4 x 2048: {whole:.1f} GB; accumulating adds {gradients:.2f} GB once, whatever "
+        f"the steps; batch 2 makes it {half:.1f} GB"
     )
 
 
-def e18() -> str:
+@shows("E18")
+def full_over_lora_is_below_8() -> str:
     parts, mixed = [], []
     for batch, length in ((1, 512), (4, 2048)):
-        sizes = [predicted(LLAMA3, method, batch=batch, length=length) for method in ("full", "lora")]
+        sizes = [predicted_gb(LLAMA3, method, batch=batch, length=length) for method in ("full", "lora")]
         parts.append(f"{sizes[0] / sizes[1]:.1f} at {batch} x {length}")
-        mixed.append(f"{full(LLAMA3, 16) / sizes[1]:.1f}")
+        mixed.append(f"{full_gb(LLAMA3, 16) / sizes[1]:.1f}")
     published = f"38.9 to 22.3 GB, {38.9 / 22.3:.1f}"  # huggingface/peft, method_comparison
     return (
         f"predicted, all bfloat16: {', '.join(parts)}; 16 bytes a parameter and no activations: "
@@ -158,15 +175,17 @@ def e18() -> str:
     )
 
 
-def e19() -> str:
-    return "Llama-3-70B in GB: " + ", ".join(f"{size} bytes {full(LARGE, size):,.0f}" for size in RECIPES)
+@shows("E19")
+def full_fine_tuning_of_70b_by_recipe() -> str:
+    return "Llama-3-70B in GB: " + ", ".join(f"{size} bytes {full_gb(LARGE, size):,.0f}" for size in RECIPES)
 
 
-def e23() -> str:
+@shows("E23")
+def rank_32_costs_next_to_nothing() -> str:
     parts = []
     for method in ("lora", "qlora"):
         low, high = (
-            predicted(LLAMA3, method, rank=rank, targets=counting.SETS["qkvo"][:], batch=1, length=2048)
+            predicted_gb(LLAMA3, method, rank=rank, targets=counting.SETS["qkvo"], batch=1, length=2048)
             for rank in (16, 32)
         )
         parts.append(f"{method} {low:.1f} GB {100 * (high / low - 1):+.1f} %")
@@ -176,36 +195,40 @@ def e23() -> str:
     )
 
 
-def e24() -> str:
+@shows("E24")
+def qlora_of_7b_and_13b_fits_16_gb() -> str:
     module_page = {"targets": counting.SETS["qkvo"], "batch": 4, "length": 1024}
-    seven = predicted(LLAMA3, "qlora", **module_page)
-    thirteen = predicted("llama-2-13b", "qlora", **module_page)
+    seven = predicted_gb(LLAMA3, "qlora", **module_page)
+    thirteen = predicted_gb("llama-2-13b", "qlora", **module_page)
     return (
         f"allocated at 4 x 1024, q, k, v, o: Llama-3.1-8B {seven:.1f} GB, Llama-2-13B {thirteen:.1f} GB; NF4 "
         "not checked on a GPU; on a card of 16 GB take a smaller batch, since more is reserved"
     )
 
 
-def d12() -> str:
+@shows("D12")
+def states_that_paging_could_move_are_small() -> str:
     count = counting.lora_count(find(LLAMA3), 16)
-    peak = predicted(LLAMA3, "qlora", batch=4, length=2048)
+    peak = predicted_gb(LLAMA3, "qlora", batch=4, length=2048)
     return (
         f"states of Llama-3.1-8B, rank 16: {8 * count / 1e6:.0f} MB (8-bit {2 * count / 1e6:.0f}) of a "
         f"predicted QLoRA peak (NF4 not checked on a GPU) of {peak:.1f} GB at 4 x 2048"
     )
 
 
-def l16() -> str:
+@shows("L16")
+def kbit_preparation_costs_memory() -> str:
     plain, prepared = (
-        closed_form.weight_bytes(setup(LLAMA3, "qlora", kbit_preparation=ready)) / GB
+        closed_form.weight_bytes(packed_run(LLAMA3, "qlora", kbit_preparation=ready)) / GB
         for ready in (False, True)
     )
     return f"NF4 weights of Llama-3.1-8B: {plain:.2f} GB; prepared for k-bit training {prepared:.2f} GB"
 
 
-def m7() -> str:
-    run = setup(LLAMA3, "qlora", targets=counting.SETS["qkvo"], length=200)
-    found = cost.estimate(run, rows=2000, epochs=2, card=gpus.find("l4"), rate=0.0)
+@shows("M7")
+def minutes_of_the_module_pages_run() -> str:
+    run = packed_run(LLAMA3, "qlora", targets=counting.SETS["qkvo"], length=200)
+    found = cost_model.estimate(run, rows=2000, epochs=2, card=gpus.find("l4"), rate=0.0)
     least, most = (60 * hours for hours in found.hours)
     return (
         f"computed for QLoRA (NF4 not checked on a GPU), rows of 200 tokens, 20 to 40 % of the L4's speed: "
@@ -213,6 +236,7 @@ def m7() -> str:
     )
 
 
-def n6() -> str:
+@shows("N6")
+def full_fine_tuning_is_3_to_8_times_the_weights() -> str:
     parts = [f"{size} bytes {size / 2:g} times" for size in RECIPES]
-    return f"of {full(LARGE, 2):.0f} GB of weights: {', '.join(parts)}"
+    return f"of {full_gb(LARGE, 2):.0f} GB of weights: {', '.join(parts)}"

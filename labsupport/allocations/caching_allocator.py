@@ -8,9 +8,8 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
-from labsupport.memory.streams import Stream, rounded
+from labsupport.allocations.streams import KIB, MIB, Stream, rounded_up
 
-KIB, MIB, GIB = 2**10, 2**20, 2**30
 UNIT = 512  # every block is a multiple of this (kMinBlockSize)
 SMALL = MIB  # up to here a block comes out of the pool of small ones (kSmallSize)
 # What cuBLAS asks of the allocator, once for the forward and once for the backward thread
@@ -42,7 +41,7 @@ class CachingAllocator:
 
     def take(self, size: int) -> _Piece:
         """A piece of at least `size` bytes: the smallest free one that holds it, else a new segment."""
-        size = rounded(size, UNIT) or UNIT
+        size = rounded_up(size, UNIT) or UNIT
         small = size <= SMALL
         free = self._free[small]
         index = bisect.bisect_left(free, (size, -1))
@@ -82,7 +81,7 @@ class CachingAllocator:
 
     def _segment(self, size: int, small: bool) -> _Piece:
         """Ask the card: 2 MiB for small blocks, 20 MiB for those under 10 MiB, else whole 2 MiB."""
-        total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else rounded(size, 2 * MIB)
+        total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else rounded_up(size, 2 * MIB)
         piece = _Piece(self._next_address, total, small)
         self._next_address += total
         self.reserved += total

@@ -1,6 +1,6 @@
 """A training step as a stream of allocations, and what follows from it: the peak, its phase, its parts.
 
-Pure Python, no torch. `memory_trace` records a stream of a shallow model; `deepen` repeats a middle
+`memory.tracing` records a stream of a shallow model; `deepen` repeats a middle
 layer, so that a stream of any depth follows without building the deep model.
 """
 
@@ -14,6 +14,9 @@ from itertools import groupby, pairwise, repeat
 from typing import NamedTuple
 
 from labsupport.core.files import LabError
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+CATEGORIES = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "temporaries")
 
 
 class Block(NamedTuple):
@@ -61,7 +64,7 @@ def no_sweeps():
             gc.enable()
 
 
-def rounded(size: int, unit: int) -> int:
+def rounded_up(size: int, unit: int) -> int:
     """Bytes rounded up to a multiple of unit: CUDA's allocator hands out multiples of 512."""
     return -(-size // unit) * unit
 
@@ -74,7 +77,7 @@ def peak(stream: Stream, unit: int = 512) -> Peak:
     phase = ""
     for number, appears, _, its_phase in stream.events:
         size, _, _, category = stream.blocks[number]
-        change = rounded(size, unit) if appears else -rounded(size, unit)
+        change = rounded_up(size, unit) if appears else -rounded_up(size, unit)
         live += change
         now[category] += change
         if live > best:
@@ -97,7 +100,7 @@ def deepen(stream: Stream, depth: int) -> Stream:
     return _Deepener(stream, extra).run()
 
 
-def by_place(stream: Stream) -> dict[tuple[str, int | None], list[int]]:
+def blocks_by_place(stream: Stream) -> dict[tuple[str, int | None], list[int]]:
     """(span, layer) -> the blocks made there, in order: steps and layers that are alike make the same."""
     made = defaultdict(list)
     for number, block in stream.blocks.items():
@@ -114,7 +117,7 @@ def one_more_step(stream: Stream) -> Stream:
     phases = ["load", *(phase for *_, phase in stream.events)]
     starts = [i for i, (old, new) in enumerate(pairwise(phases)) if old != new == "forward"]
     step = len(starts)
-    made = by_place(stream)
+    made = blocks_by_place(stream)
     longer = Stream(stream.depth, dict(stream.blocks), list(stream.events))
     numbers: dict[int, int] = {}  # block of the last step, or left over before it: block of the new one
     for (span, layer), earlier in made.items():
@@ -138,7 +141,7 @@ class _Deepener:
     def __init__(self, stream: Stream, extra: int):
         self.old, self.extra = stream, extra
         self.count = len(stream.blocks)
-        self.made = by_place(stream)
+        self.made = blocks_by_place(stream)
         self.rank = {old: rank for place in self.made.values() for rank, old in enumerate(place)}
 
     def run(self) -> Stream:

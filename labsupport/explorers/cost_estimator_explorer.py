@@ -8,11 +8,14 @@ from __future__ import annotations
 import ipywidgets as widgets
 
 from labsupport.core import plots
-from labsupport.memory import cost, planner
-from labsupport.models import model_configs
-from labsupport.models import gpus as cards
-from labsupport.teaching.explorer_shell import Explorer, View
 from labsupport.core.files import LabError
+from labsupport.core.text import span
+from labsupport.cost import cost_model
+from labsupport.memory import prose
+from labsupport.memory.setup import FOUR_BIT, METHODS, Setup, checked, config_named
+from labsupport.models import gpus as cards
+from labsupport.models import model_configs
+from labsupport.teaching.explorer_shell import Explorer, View
 
 WIDE = 30  # where the longest time is so many times the shortest, the axis is logarithmic
 NAMES = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "qdora": "QDoRA", "rslora": "rsLoRA"}
@@ -38,39 +41,29 @@ def view(
         if not isinstance(value, int) or isinstance(value, bool):
             raise LabError(f"{what} is {value!r}: it must be a whole number, at least 1.")
     card = cards.find(gpu)
-    setup = planner.Setup(planner.named(model), method, length=tokens, checkpointing=checkpointing)
-    planner.check(setup)
-    mine = cost.estimate(setup, rows, epochs, card, rate, gpus)
+    setup = checked(Setup(config_named(model), method, length=tokens, checkpointing=checkpointing))
+    mine = cost_model.estimate(setup, rows, epochs, card, rate, gpus)
     if not mine.tokens:
         raise LabError(f"{rows} x {tokens} tokens seen {epochs:g} times are not one whole token: give more.")
-    usual = cost.compare(setup, rows, epochs, card, rate, max(2, gpus))
+    usual = cost_model.compare(setup, rows, epochs, card, rate, max(2, gpus))
     plans = {(each.method, each.gpus): each for each in (mine, *usual)}
-    plans = {title(each, card): each for each in plans.values()}
+    plans = {plan_name(each, card): each for each in plans.values()}
     heading = (
-        f"A prediction: {title(mine, card)} takes {span(mine.hours)} hours, which is {span(mine.money)} in "
-        f"your currency at {rate:g} an hour and card{unverified(mine)}."
+        f"A prediction: {plan_name(mine, card)} takes {span(mine.hours)} hours, which is {span(mine.money)} "
+        f"in your currency at {rate:g} an hour and card{unverified(mine)}."
     )
     return View(heading, table(plans, card), *figure(model, plans))
 
 
-def title(plan: cost.Cost, card: cards.Card) -> str:
+def plan_name(plan: cost_model.Cost, card: cards.Card) -> str:
     return f"{NAMES.get(plan.method, plan.method)} on {plan.gpus} x {card.name.upper()}"
 
 
-def unverified(plan: cost.Cost) -> str:
-    return " (NF4: UNVERIFIED on a GPU)" if plan.method in planner.FOUR_BIT else ""
+def unverified(plan: cost_model.Cost) -> str:
+    return " (NF4: UNVERIFIED on a GPU)" if plan.method in FOUR_BIT else ""
 
 
-def number(value: float) -> str:
-    """Two significant digits, from 100 to a million all: 0.012, 2.3, 12,345, 1.2e+07."""
-    return f"{value:,.0f}" if 99.5 <= value < 1e6 else f"{value:.2g}"
-
-
-def span(values) -> str:
-    return " to ".join(map(number, values))
-
-
-def table(plans: dict[str, cost.Cost], card: cards.Card) -> list[dict]:
+def table(plans: dict[str, cost_model.Cost], card: cards.Card) -> list[dict]:
     """The formula, a factor a row, a plan a column, and what each factor rests on."""
 
     def factor(name: str, of, source: str) -> dict:
@@ -82,7 +75,9 @@ def table(plans: dict[str, cost.Cost], card: cards.Card) -> list[dict]:
     return [
         factor("tokens", lambda plan: f"{plan.tokens:,}", "rows x tokens a row x epochs"),
         factor(
-            "x operations a token", lambda plan: f"{plan.flops / plan.tokens:.3g}", "cost.flops_per_token"
+            "x operations a token",
+            lambda plan: f"{plan.flops / plan.tokens:.3g}",
+            "cost_model.flops_per_token",
         ),
         factor(
             "/ cards' operations a second",
@@ -91,18 +86,18 @@ def table(plans: dict[str, cost.Cost], card: cards.Card) -> list[dict]:
         ),
         factor(
             "/ share of it sustained",
-            lambda plan: between(cost.UTILISATION),
-            "an assumption; published for pretraining: 0.26 to 0.47 (see cost.py)",
+            lambda plan: between(cost_model.UTILISATION),
+            "an assumption; published for pretraining: 0.26 to 0.47 (see cost_model.py)",
         ),
         factor(
             "/ share that several cards keep",
-            lambda plan: between(cost.PARALLEL, plan.gpus > 1),
+            lambda plan: between(cost_model.PARALLEL, plan.gpus > 1),
             "an assumption",
         ),
         factor(
             "x for unpacking 4 bits",
-            lambda plan: between(cost.DEQUANTISATION, plan.method in planner.FOUR_BIT),
-            f"an assumption; {planner.UNVERIFIED}",
+            lambda plan: between(cost_model.DEQUANTISATION, plan.method in FOUR_BIT),
+            f"an assumption; {prose.UNVERIFIED}",
         ),
         factor("/ 3600 = hours", lambda plan: span(plan.hours), "without loading, evaluation and set-up"),
         factor(
@@ -113,7 +108,7 @@ def table(plans: dict[str, cost.Cost], card: cards.Card) -> list[dict]:
     ]
 
 
-def figure(model: str, plans: dict[str, cost.Cost]):
+def figure(model: str, plans: dict[str, cost_model.Cost]):
     """(figure, alt): the range of hours of each plan as a bar, its money beside it."""
     fig, axes = plots.figure(height=2.4, place=(0.22, 0.21, 0.76, 0.66))
     low, high = min(p.hours[0] for p in plans.values()), max(p.hours[1] for p in plans.values())
@@ -159,7 +154,7 @@ def explore(
     drop, whole, decimal = widgets.Dropdown, widgets.BoundedIntText, widgets.BoundedFloatText
     controls = {
         "model": drop(options=model_configs.names(), value=model.lower(), description="model"),
-        "method": drop(options=planner.METHODS, value=method, description="method"),
+        "method": drop(options=METHODS, value=method, description="method"),
         "rows": whole(value=rows, min=1, max=10**8, description="rows"),
         "tokens": whole(value=tokens, min=1, max=131_072, description="tokens a row"),
         "epochs": decimal(value=epochs, min=0.1, max=100, step=0.5, description="epochs"),

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 
 import ipywidgets as widgets
 
-from labsupport.core import plots
-from labsupport.memory import closed_form, planner
+from labsupport.allocations.streams import CATEGORIES, GIB
+from labsupport.core import dtypes, plots, text
+from labsupport.memory import closed_form, footprint, planning, prose
+from labsupport.memory.setup import METHODS, OPTIMIZERS, Setup, checked, config_named
 from labsupport.models import counting, gpus, model_configs
 from labsupport.teaching.explorer_shell import Explorer, View
 
@@ -38,10 +40,10 @@ CLOSED, TRACE = "closed form (GiB)", "trace (GiB)"
 LONG = 4096  # tokens a row: beyond, the mask of padded rows, which the closed form leaves out, weighs much
 
 
-def accuracy(setup: planner.Setup) -> tuple[float, float, float]:
+def accuracy(setup: Setup) -> tuple[float, float, float]:
     """How far off the closed form is: (least, most) of closed form / traced peak allocated, and the most of
     traced peak reserved / closed form; 0 and infinity where it grows with the rows without end. Rounded
-    outwards from random settings; tests/test_memory_explorers.py traces the worst of them again.
+    outwards from random settings; tests/explorers/test_memory_explorers.py traces the worst of them.
     """
     if setup.length > LONG:
         return 0.0, closed_form.TOO_HIGH, math.inf
@@ -50,9 +52,9 @@ def accuracy(setup: planner.Setup) -> tuple[float, float, float]:
 
 
 @functools.cache
-def traced(gpu: str | float, *setting) -> planner.Plan:
-    """The traced plan for planner.plan's first nine arguments. Takes seconds, but once a setting only."""
-    return planner.plan(*setting, gpu=gpu, suggest=False)
+def traced_plan(model: str, gpu: str | float, **fields) -> planning.Plan:
+    """The traced plan of a model's Setup with these fields. Takes seconds, but once a setting only."""
+    return planning.plan(Setup(config_named(model), **fields), gpus.find(gpu), suggest=False)
 
 
 def view(
@@ -61,7 +63,7 @@ def view(
     rank: int = 16,
     targets: str | Iterable[str] = "all-linear",
     batch: int = 4,
-    seq: int = 512,
+    length: int = 512,
     dtype: str = "bf16",
     checkpointing: bool = True,
     optimizer: str = "adamw",
@@ -70,88 +72,100 @@ def view(
 ) -> View:
     """Peak memory of one training step against a card's, by the closed form and, with trace=1, also traced.
 
-    batch in rows, seq in tokens a row; targets: a set such as "q+v" or names of linear layers; gpu: a card's
-    name or its GiB. The rest is as in `lab.py plan`: padded rows, sdpa, double quantisation. LabError for
-    what cannot be planned.
+    batch in rows, length in tokens a row; targets: a set such as "q+v" or names of linear layers; gpu: a
+    card's name or its GiB. The rest is as in `lab.py plan`: padded rows, sdpa, double quantisation. LabError
+    for what cannot be planned.
     """
-    names = counting.target_names(targets)
-    setting = (model, method, rank, names, batch, seq, dtype, checkpointing, optimizer)
-    setup = planner.Setup(planner.named(model), *setting[1:])
-    planner.check(setup)
+    fields = {
+        "method": method,
+        "rank": rank,
+        "targets": counting.target_names(targets),
+        "batch": batch,
+        "length": length,
+        "dtype": dtype,
+        "checkpointing": checkpointing,
+        "optimizer": optimizer,
+    }
+    setup = checked(Setup(config_named(model), **fields))
     card = gpus.find(gpu)
-    room = planner.room(card)
-    phase, parts = closed_form.parts(setup)
-    parts = {name: size / planner.GIB for name, size in parts.items()}
-    plan = traced(gpu, *setting) if trace else None
+    usable = footprint.usable_gib(card)
+    phase, parts = closed_form.peak_parts(setup)
+    parts = {name: size / GIB for name, size in parts.items()}
+    plan = traced_plan(model, gpu, **fields) if trace else None
     if plan:
         heading = (
             f"Traced, a prediction: at its peak, in the phase {plan.phase}, it allocates "
-            f"{gib(plan.peak_allocated_gib)} GiB and reserves {gib(plan.peak_reserved_gib)} GiB; "
+            f"{text.size(plan.peak_allocated_gib)} GiB and reserves {text.size(plan.peak_reserved_gib)} GiB; "
             f"{verdict(plan.margin_gib, card)}"
         )
     else:
         peak = sum(parts.values())
         heading = (
-            f"By the closed form, a prediction: at its peak, in the phase {phase}, it allocates {gib(peak)} "
-            f"GiB; {verdict(room - peak, card, doubtful(setup, peak, room))}"
+            f"By the closed form, a prediction: at its peak, in the phase {phase}, it allocates "
+            f"{text.size(peak)} GiB; {verdict(usable - peak, card, is_doubtful(setup, peak, usable))}"
         )
     heading += " (NF4: UNVERIFIED on a GPU)." if setup.four_bit else "."
-    what = f"{method} of {model}, {batch} x {seq:,} tokens"
+    what = f"{method} of {model}, {batch} x {length:,} tokens"
     return View(heading, table(setup, card, parts, phase, plan), *figure(what, setup, card, parts, plan))
 
 
-def doubtful(setup: planner.Setup, peak: float, room: float) -> bool:
+def is_doubtful(setup: Setup, peak: float, usable: float) -> bool:
     """Whether the closed form may be so far off that the card's line lies within its error."""
     _, high, reserved = accuracy(setup)
-    return peak / high <= room < peak * reserved
+    return peak / high <= usable < peak * reserved
 
 
 def verdict(margin: float, card: gpus.Card, unsure: bool = False) -> str:
     """Whether it fits, and by how much, as the end of a sentence."""
-    words = f"{gib(abs(margin))} GiB {'to spare' if margin >= 0 else 'too much'}"
+    words = f"{text.size(abs(margin))} GiB {'to spare' if margin >= 0 else 'too much'}"
     if unsure:
         return f"{words} for {card.sold_as}, but this formula is too rough to decide: trace it"
     return f"it {'fits' if margin >= 0 else 'does not fit'} {card.sold_as}, {words}"
 
 
-def table(setup: planner.Setup, card: gpus.Card, parts: dict, phase: str, plan: planner.Plan | None):
+def table(setup: Setup, card: gpus.Card, parts: dict, phase: str, plan: planning.Plan | None):
     """A row for each category, then the peak, what the allocator holds, the card and what is left."""
-    room = planner.room(card)
+    usable = footprint.usable_gib(card)
     peak = sum(parts.values())
     rows = []
-    for name in planner.CATEGORIES:
+    for name in CATEGORIES:
         note = MEANING[name]
         if name == "weights" and setup.four_bit:
-            note += f", NF4 inside the blocks: {planner.UNVERIFIED}"
-        rows.append(row(name, parts.get(name, 0.0), plan and plan.split_gib[name], note))
-    about_card = set(planner.assumptions(setup, card)) - set(planner.assumptions(setup, None))
+            note += f", NF4 inside the blocks: {prose.UNVERIFIED}"
+        rows.append(table_row(name, parts.get(name, 0.0), plan and plan.split_gib[name], note))
     card_note = (
-        f"{card.memory_gib:g} less {planner.CONTEXT_GIB:g} for CUDA's context, not checked on this card"
+        f"{card.memory_gib:g} less {footprint.CONTEXT_GIB:g} for CUDA's context, not checked on this card"
     )
     rows += [
-        row("peak allocated", peak, plan and plan.peak_allocated_gib, accuracy_note(setup)),
-        row("in the phase", phase, plan and plan.phase, "the larger of loss and optimizer's step, or traced"),
-        row("peak reserved", "unknown", plan and plan.peak_reserved_gib, "what the allocator takes"),
-        row(f"room on {card.sold_as}", room, plan and room, " ".join([card_note, *about_card])),
-        row("margin", room - peak, plan and plan.margin_gib, "room less allocated; traced: less reserved"),
+        table_row("peak allocated", peak, plan and plan.peak_allocated_gib, accuracy_note(setup)),
+        table_row(
+            "in the phase", phase, plan and plan.phase, "the larger of loss and optimizer's step, or traced"
+        ),
+        table_row("peak reserved", "unknown", plan and plan.peak_reserved_gib, "what the allocator takes"),
+        table_row(
+            f"room on {card.sold_as}",
+            usable,
+            plan and usable,
+            " ".join([card_note, *prose.about_card(setup, card)]),
+        ),
+        table_row(
+            "margin", usable - peak, plan and plan.margin_gib, "room less allocated; traced: less reserved"
+        ),
     ]
     return rows
 
 
-def row(name: str, closed, trace, note: str) -> dict:
+def table_row(name: str, closed, trace, note: str) -> dict:
     """One line of the table. trace: None where nothing was traced, which leaves the column out."""
-    found = {"": name, CLOSED: gib(closed)}
-    return found | ({} if trace is None else {TRACE: gib(trace)}) | {"what it is": note}
+
+    def cell(value: float | str) -> str:
+        return value if isinstance(value, str) else text.size(value)
+
+    found = {"": name, CLOSED: cell(closed)}
+    return found | ({} if trace is None else {TRACE: cell(trace)}) | {"what it is": note}
 
 
-def gib(value) -> str:
-    """GiB to the hundredth, below 1 to the thousandth, from 1,000 whole; words as they are."""
-    if isinstance(value, str):
-        return value
-    return f"{value:,.{3 if abs(value) < 1 else 2 if abs(value) < 1000 else 0}f}"
-
-
-def accuracy_note(setup: planner.Setup) -> str:
+def accuracy_note(setup: Setup) -> str:
     """What may be said of the closed form for such a setting."""
     if setup.length > LONG:
         return f"the closed form may be far too low for padded rows over {LONG:,} tokens: trace it"
@@ -160,20 +174,22 @@ def accuracy_note(setup: planner.Setup) -> str:
     return f"{found} with DoRA: trace it" if setup.method.endswith("dora") else found
 
 
-def figure(what: str, setup: planner.Setup, card: gpus.Card, parts: dict, plan: planner.Plan | None):
+def figure(what: str, setup: Setup, card: gpus.Card, parts: dict, plan: planning.Plan | None):
     """(figure, alt): a stacked bar for the closed form, one for the trace, and the card's line."""
-    room = planner.room(card)
+    usable = footprint.usable_gib(card)
     bars = {"closed form": parts} | ({"trace": plan.split_gib} if plan else {})
-    top = max(room, *(sum(sizes.values()) for sizes in bars.values()), plan.peak_reserved_gib if plan else 0)
+    top = max(
+        usable, *(sum(sizes.values()) for sizes in bars.values()), plan.peak_reserved_gib if plan else 0
+    )
     unverified = " (NF4: UNVERIFIED on a GPU)" if setup.four_bit else ""
     fig, axes = plots.figure(height=2.6, place=(0.12, 0.33, 0.85, 0.54))
     axes.set_axisbelow(True)
-    pieces = [piece for place, sizes in enumerate(bars.values()) for piece in stacked(place, sizes)]
+    pieces = [piece for place, sizes in enumerate(bars.values()) for piece in stacked_pieces(place, sizes)]
     places, names, starts, sizes = zip(*pieces, strict=True)
     axes.barh(places, sizes, left=starts, color=[COLORS[name] for name in names], height=0.6)
     if plan:
         axes.barh(1, plan.peak_reserved_gib, height=0.75, fill=False, edgecolor="black", linestyle=":")
-    axes.axvline(room, color="black", linewidth=1.5)
+    axes.axvline(usable, color="black", linewidth=1.5)
     axes.set(
         xlim=(0, 1.05 * top),
         ylim=(1.6, -0.6),
@@ -182,17 +198,17 @@ def figure(what: str, setup: planner.Setup, card: gpus.Card, parts: dict, plan: 
     axes.locator_params(axis="x", nbins=5)
     axes.set_yticks([0, 1], ["closed form", "trace" if plan else "not traced"])
     peak = plan.peak_allocated_gib if plan else sum(parts.values())
-    axes.set_title(f"{what}: {gib(peak)} of {gib(room)} GiB on {card.name.upper()}")
-    key(axes, [name for name in planner.CATEGORIES if name in names])
-    shown = "; ".join(f"{name}: {listed(sizes)}" for name, sizes in bars.items())
+    axes.set_title(f"{what}: {text.size(peak)} of {text.size(usable)} GiB on {card.name.upper()}")
+    color_key(axes, [name for name in CATEGORIES if name in names])
+    shown = "; ".join(f"{name}: {in_words(sizes)}" for name, sizes in bars.items())
     alt = (
-        f"Stacked bars of predicted peak memory for {what}{unverified}, with a line at the {room:.2f} GiB "
+        f"Stacked bars of predicted peak memory for {what}{unverified}, with a line at the {usable:.2f} GiB "
         f"of {card.sold_as}. In GiB, {shown}."
     )
     return fig, alt
 
 
-def key(axes, names: list[str]) -> None:
+def color_key(axes, names: list[str]) -> None:
     """The colours' names in a row below. A true legend takes a quarter of a redraw."""
     places = [0.145 * place for place in range(len(names))]
     colors = [COLORS[name] for name in names]
@@ -202,18 +218,18 @@ def key(axes, names: list[str]) -> None:
         axes.text(place + 0.012, -0.52, name, va="center", **below)
 
 
-def stacked(place: int, sizes: dict[str, float]) -> list[tuple]:
+def stacked_pieces(place: int, sizes: dict[str, float]) -> list[tuple]:
     """(place, category, start, size) of each piece of a bar."""
     pieces, start = [], 0.0
-    for name in planner.CATEGORIES:
+    for name in CATEGORIES:
         if size := sizes.get(name, 0.0):
             pieces.append((place, name, start, size))
             start += size
     return pieces
 
 
-def listed(sizes: dict[str, float]) -> str:
-    return ", ".join(f"{name} {sizes[name]:.2f}" for name in planner.CATEGORIES if sizes.get(name, 0) >= 0.005)
+def in_words(sizes: dict[str, float]) -> str:
+    return ", ".join(f"{name} {sizes[name]:.2f}" for name in CATEGORIES if sizes.get(name, 0) >= 0.005)
 
 
 def explore(
@@ -222,40 +238,40 @@ def explore(
     rank: int = 16,
     targets: str = "all-linear",
     batch: int = 4,
-    seq: int = 512,
+    length: int = 512,
     dtype: str = "bf16",
     checkpointing: bool = True,
     optimizer: str = "adamw",
     gpu: str | float = "l4",
 ) -> Explorer:
     """The planner with its controls, started at these values. LabError if they are bad."""
-    view(model, method, rank, targets, batch, seq, dtype, checkpointing, optimizer, gpu)
+    view(model, method, rank, targets, batch, length, dtype, checkpointing, optimizer, gpu)
     card = gpus.find(gpu).name
     drop, whole = widgets.Dropdown, widgets.BoundedIntText
     controls = {
         "model": drop(options=model_configs.names(), value=model.lower(), description="model"),
-        "method": drop(options=planner.METHODS, value=method, description="method"),
+        "method": drop(options=METHODS, value=method, description="method"),
         "rank": whole(value=rank, min=1, max=1024, description="rank"),
-        "targets": drop(options=offered(counting.SETS, targets), value=targets, description="targets"),
+        "targets": drop(options=with_start(counting.SETS, targets), value=targets, description="targets"),
         "batch": whole(value=batch, min=1, max=256, description="batch (rows)"),
-        "seq": whole(value=seq, min=1, max=131_072, description="tokens a row"),
-        "dtype": drop(options=planner.DTYPES, value=dtype, description="dtype"),
+        "length": whole(value=length, min=1, max=131_072, description="tokens a row"),
+        "dtype": drop(options=dtypes.SHORT_NAMES, value=dtypes.find(dtype).short, description="dtype"),
         "checkpointing": widgets.Checkbox(
             value=checkpointing, description="activation checkpointing", indent=False
         ),
-        "optimizer": drop(options=planner.OPTIMIZERS, value=optimizer, description="optimizer"),
-        "gpu": drop(options=offered(gpus.names(), card), value=card, description="card"),
+        "optimizer": drop(options=OPTIMIZERS, value=optimizer, description="optimizer"),
+        "gpu": drop(options=with_start(gpus.names(), card), value=card, description="card"),
         "trace": widgets.Button(description="Trace this setting (seconds)"),
     }
-    return Explorer(remembering(), controls, "VRAM planner")
+    return Explorer(view_remembering_traces(), controls, "VRAM planner")
 
 
-def offered(known: Iterable[str], start: str) -> list[str]:
+def with_start(known: Iterable[str], start: str) -> list[str]:
     """What a list offers: what is known, and what it starts at."""
     return list(dict.fromkeys((*known, start)))
 
 
-def remembering():
+def view_remembering_traces():
     """`view`, but with `trace` as a number of presses: a new one asks to trace the setting that stands, and
     a setting once asked for is shown traced whenever it stands again."""
     presses, asked = 0, set()

@@ -1,0 +1,68 @@
+"""`lab.py plan`."""
+
+from __future__ import annotations
+
+import argparse
+
+from labsupport.commands import _run_options
+
+HELP = "how much GPU memory a fine-tune needs, and does it fit"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from labsupport.core import dtypes
+    from labsupport.memory import setup as runs
+    from labsupport.models import gpus
+
+    parser.epilog = (
+        "The real training step is traced on the meta device. Nothing here needs a GPU and nothing was "
+        "measured on one: every figure for a card is a prediction."
+    )
+    _run_options.add(parser)
+    parser.add_argument("--batch", type=int, default=4, help="rows a step")
+    parser.add_argument("--seq", type=int, default=512, help="tokens a row")
+    parser.add_argument("--dtype", default="bf16", help=", ".join(dtypes.SHORT_NAMES))
+    parser.add_argument("--optim", default="adamw", help=", ".join(runs.OPTIMIZERS))
+    parser.add_argument(
+        "--double-quant",
+        action=argparse.BooleanOptionalAction,
+        help="quantise the scales of 4-bit weights as well (default)",
+    )
+    parser.add_argument(
+        "--kbit-prep",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="prepare_model_for_kbit_training: what is not in 4 bits becomes float32",
+    )
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument(
+        "--padded", action="store_true", default=True, help="rows of different lengths (default)"
+    )
+    rows.add_argument("--packed", dest="padded", action="store_false", help="full rows without a mask")
+    parser.add_argument("--attention", default="sdpa", help=", ".join(runs.ATTENTIONS))
+    parser.add_argument("--gpu", help=f"{', '.join(gpus.names())}, or a number of GiB")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def run(asked: argparse.Namespace) -> int:
+    """0 also where it does not fit: that is an answer."""
+    import dataclasses
+    import json
+
+    from labsupport.memory import planning, prose
+    from labsupport.models import gpus
+
+    setup = _run_options.setup(
+        asked,
+        batch=asked.batch,
+        length=asked.seq,
+        dtype=asked.dtype,
+        optimizer=asked.optim,
+        double_quantization=asked.double_quant,
+        kbit_preparation=asked.kbit_prep,
+        padded=asked.padded,
+        attention=asked.attention,
+    )
+    found = planning.plan(setup, None if asked.gpu is None else gpus.find(asked.gpu))
+    print(json.dumps(dataclasses.asdict(found), indent=1) if asked.json else prose.report(found))
+    return 0

@@ -1,0 +1,33 @@
+"""`lab.py progress`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+HELP = "which checkpoint questions you have answered, and what is open next"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def run(asked: argparse.Namespace) -> int:
+    from labsupport.teaching import progress
+
+    result = progress.summary()
+    print(json.dumps(result, indent=1) if asked.json else report(result))
+    return 0
+
+
+def report(result: dict) -> str:
+    """A table by notebook, and the next question in a sentence."""
+    rows = result["notebooks"]
+    width = max([8, *(len(row["notebook"]) for row in rows)])
+    lines = [f"{'notebook':{width}}  questions  answered  right  next"]
+    for row in rows:
+        counts = f"{row['questions']:9d}  {row['answered']:8d}  {row['right']:5d}"
+        lines.append(f"{row['notebook']:{width}}  {counts}  {row['next'] or '-'}")
+    notebook = next((row["notebook"] for row in rows if row["next"]), None)
+    last = f"Next: question {result['next']}, at the end of {notebook}." if notebook else "All are right."
+    return "\n".join([*filter(None, [result["note"]]), *lines, last])

@@ -1,0 +1,1 @@
+"""Explorers that more than one notebook uses."""

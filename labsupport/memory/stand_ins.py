@@ -1,0 +1,95 @@
+"""Stand-ins for private parts of the libraries that cannot run without data, while a step is traced.
+
+tests/memory/test_stand_ins.py shows of each that it is still needed, and that none is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+
+@contextlib.contextmanager
+def in_use():
+    """The stand-ins serve inside, for what is on the meta device; all is put back at the end."""
+    import bitsandbytes.functional
+    import bitsandbytes.nn
+    import peft.utils.transformers_weight_conversion as conversion
+    import transformers.masking_utils as masks
+
+    places = [
+        # Reads the positions to see whether documents are packed: there are none to read.
+        (masks, "find_packed_sequence_indices", lambda positions: None),
+        # Asks whether the mask hides anything: a padded batch's does.
+        (masks, "fast_all", lambda mask: False),
+        # On the meta device torch takes the path that holds the whole length x length matrix.
+        (torch.nn.functional, "scaled_dot_product_attention", fused_attention),
+        # DoRA copies the layer to read its weights; the copy of a 4-bit weight fails without data.
+        (bitsandbytes.nn.Params4bit, "__deepcopy__", lambda weight, memo: weight),
+        # Rules for adapters and checkpoints of older releases: there are none, and to read them takes long.
+        (conversion, "get_model_conversion_mapping", lambda model: []),
+        (conversion, "convert_peft_config_for_transformers", lambda config, model, conversions: None),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
+    places = [(owner, name, _on_meta_only(new, getattr(owner, name))) for owner, name, new in places]
+    # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.
+    codes = bitsandbytes.functional.name2qmap
+    known = dict(codes)
+    try:
+        for owner, name, new in places:
+            setattr(owner, name, new)
+        yield
+    finally:
+        for owner, name, old in before:
+            setattr(owner, name, old)
+        codes.clear()
+        codes.update(known)
+
+
+def _on_meta_only(stand_in, real):
+    """The stand-in for what is on the meta device only: a training may run in another thread meanwhile."""
+
+    def either(first, *args, **options):
+        of = options.get("model", first)
+        chosen = stand_in if of.device.type == "meta" else real
+        return chosen(first, *args, **options)
+
+    return either
+
+
+def fused_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """Stands for scaled_dot_product_attention on a GPU: allocates what its fused kernels allocate."""
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        # Each call makes its own additive mask (ATen, convert_boolean_attn_mask).
+        bias = torch.zeros_like(attn_mask, dtype=query.dtype)
+        attn_mask = bias.masked_fill_(attn_mask.logical_not(), float("-inf"))
+    return FusedAttention.apply(query, key, value, attn_mask)
+
+
+class FusedAttention(torch.autograd.Function):
+    """The allocations of FlashAttention-2 (no mask, 16 bits) and of the memory-efficient kernel (else).
+
+    Shapes [batch, heads, length, head size]. Forward: the output and float32 log-sums. Backward: the
+    gradients, a float32 accumulator for the queries', and under grouped heads the expanded dk and dv.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value, mask):
+        batch, heads, length, size = query.shape
+        output = query.new_empty(batch, length, heads, size).transpose(1, 2)
+        log_sums = query.new_empty(batch, heads, length, dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, mask, output, log_sums)
+        return output
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, mask, output, log_sums = ctx.saved_tensors
+        batch, heads, length, size = query.shape
+        d_query, d_key, d_value = (torch.empty_like(tensor) for tensor in (query, key, value))
+        scratch = [torch.empty_like(log_sums), query.new_empty(query.shape, dtype=torch.float32)]
+        if key.shape[1] != heads:
+            scratch += [key.new_empty(query.shape), value.new_empty(query.shape)]
+        return d_query, d_key, d_value, None

@@ -1,0 +1,150 @@
+"""`lab.py plan` and `lab.py cost`: options, output and what is said of bad input."""
+
+import argparse
+import dataclasses
+import json
+
+import pytest
+
+from labsupport import cli
+from labsupport.commands import cost as cost_command
+from labsupport.commands import plan as plan_command
+from labsupport.core.files import LabError
+from labsupport.memory.planning import Plan, plan
+from labsupport.memory.setup import Setup, config_named
+from labsupport.models import gpus
+
+
+def run(command, arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.arguments(parser)
+    return command.run(parser.parse_args(arguments.split()))
+
+
+# ---------------------------------------------------------------- plan
+
+
+def test_every_option_of_plan_reaches_its_field(capsys):
+    options = (
+        "--model llama-3.2-1b --method qdora --rank 8 --targets q_proj,v_proj --batch 2 --seq 96 --packed "
+        "--dtype fp16 --no-checkpointing --optim adamw_8bit --no-double-quant --kbit-prep --attention eager"
+    )
+    assert run(plan_command, f"{options} --gpu l4 --json") == 0
+    document = json.loads(capsys.readouterr().out)
+    setup = Setup(
+        config_named("llama-3.2-1b"),
+        method="qdora",
+        rank=8,
+        targets=("q_proj", "v_proj"),
+        batch=2,
+        length=96,
+        dtype="float16",
+        checkpointing=False,
+        optimizer="adamw_8bit",
+        double_quantization=False,
+        kbit_preparation=True,
+        padded=False,
+        attention="eager",
+    )
+    assert document == json.loads(json.dumps(dataclasses.asdict(plan(setup, gpus.find("l4")))))
+    assert list(document) == [field.name for field in dataclasses.fields(Plan)]
+
+
+def test_nf4_is_labelled_unverified_wherever_it_is_printed(capsys):
+    assert run(plan_command, "--model smollm2-135m --method qlora --gpu 24") == 0
+    assert "UNVERIFIED" in capsys.readouterr().out
+    assert run(plan_command, "--model smollm2-135m --method lora --gpu 24") == 0
+    assert "UNVERIFIED" not in capsys.readouterr().out
+
+
+def test_a_card_too_small_for_anything_is_an_answer_too(capsys):
+    assert run(plan_command, "--model llama-3.1-8b --method qlora --gpu 2") == 0
+    assert "DOES NOT FIT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--model lama-3.1-8b", "llama-3.1-8b"),
+        ("--model smollm2-135m --gpu l4s", "l40s"),
+        ("--model smollm2-135m --gpu -3", "above 0"),
+        ("--model smollm2-135m --gpu nan", "above 0"),
+        ("--model smollm2-135m --targets q_prj,v_proj", "nearest first: q_proj"),
+        ("--model smollm2-135m --targets ,", "No targets"),
+        ("--model smollm2-135m --seq 100000", "positions"),
+        ("--model smollm2-135m --batch 0", "batch is 0"),
+        ("--model smollm2-135m --rank -1", "rank is -1"),
+        ("--model smollm2-135m --method full --kbit-prep", "4-bit"),
+        ("--model smollm2-135m --method full --double-quant", "full fine-tuning"),
+        ("--model smollm2-135m --method full --dtype nf4", "full fine-tuning"),
+    ],
+)
+def test_bad_input_to_plan_is_one_sentence(arguments, words):
+    with pytest.raises(LabError, match=words):
+        run(plan_command, arguments)
+
+
+def test_an_unsupported_architecture_names_the_supported_ones(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(LabError, match="llama, mistral, qwen2"):
+        run(plan_command, f"--config {tmp_path / 'config.json'}")
+
+
+# ---------------------------------------------------------------- cost
+
+
+def test_the_pages_exercise_prints_qlora_beside_several_cards_and_its_formula(capsys):
+    asked = "--model llama-2-7b --rows 5000 --tokens 500 --epochs 3 --gpu a100-80 --gpus 4 --rate 2 --compare"
+    assert run(cost_command, asked) == 0
+    printed = capsys.readouterr().out
+    assert "qlora" in printed and "4 x A100" in printed and "hours = " in printed and "UNVERIFIED" in printed
+    assert run(cost_command, f"{asked} --json") == 0
+    one, several = json.loads(capsys.readouterr().out)
+    assert (one["method"], one["gpus"], several["method"], several["gpus"]) == ("qlora", 1, "lora", 4)
+    assert one["money"][0] < one["money"][1]
+
+
+def test_a_data_file_gives_rows_and_tokens(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": "x" * 300, "completion": "y" * 100}) + "\n" for _ in range(7))
+    )
+    assert run(cost_command, f"--model smollm2-135m --data {path} --gpu t4 --rate 1 --json") == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 700
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--model nothing --rows 5 --gpu l4 --rate 1", "no model 'nothing'"),
+        ("--model smollm2-135m --rows 0 --gpu l4 --rate 1", "rows is 0"),
+        ("--model smollm2-135m --rows 5 --gpu l4 --rate -1", "rate"),
+        ("--model smollm2-135m --rows 5 --gpu l4 --rate nan", "rate"),
+        ("--model smollm2-135m --rows 5 --epochs inf --gpu l4 --rate 1", "epochs"),
+        ("--model smollm2-135m --rows 5 --gpu l5 --rate 1", "nearest first: l4"),
+        ("--model smollm2-135m --rows 5 --gpu 24 --rate 1", "speed"),
+        ("--model smollm2-135m --rows 5 --gpu l4 --gpus 0 --rate 1", "gpus is 0"),
+        ("--model smollm2-135m --data missing.jsonl --gpu l4 --rate 1", "Cannot read"),
+        ("--model smollm2-135m --rows 5 --tokens 0 --gpu l4 --rate 1", "tokens a row. is 0"),
+    ],
+)
+def test_bad_input_to_cost_is_one_sentence(arguments, words):
+    with pytest.raises(LabError, match=words):
+        run(cost_command, arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "value"),
+    [
+        ("plan --model smollm2-135m --seq ten", "--seq", "ten"),
+        ("plan --model smollm2-135m --rank 1.5", "--rank", "1.5"),
+        ("cost --model smollm2-135m --rows many --gpu l4 --rate 1", "--rows", "many"),
+        ("cost --model smollm2-135m --rows 5 --gpu l4 --rate 1 --gpus two", "--gpus", "two"),
+    ],
+)
+def test_what_is_no_number_is_one_line_that_names_option_and_value(words, option, value, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(words.split())
+    said = capsys.readouterr()
+    assert end.value.code == 2 and said.out == "" and said.err.count("\n") == 1
+    assert option in said.err and repr(value) in said.err

@@ -1,0 +1,17 @@
+"""A run that is traced, or really taken, in a moment."""
+
+import dataclasses
+
+from labsupport.memory.setup import Setup
+from labsupport.models import model_configs
+
+
+def small(layers: int = 4, **options) -> Setup:
+    """SmolLM2-135M's shape with so many layers, two rows of 128 tokens; options: other fields of Setup."""
+    config = dict(model_configs.find("smollm2-135m"), num_hidden_layers=layers)
+    return dataclasses.replace(Setup(config=config, batch=2, length=128, attention="eager"), **options)
+
+
+def told(stream) -> list:
+    """What a stream says, without the numbers of its blocks."""
+    return [(stream.blocks[number], *rest) for number, *rest in stream.events]

@@ -1,0 +1,129 @@
+"""The tracer against torch.profiler, copied layers and repeated steps against recorded ones."""
+
+import dataclasses
+import gc
+from unittest import mock
+
+import pytest
+import torch
+from small_runs import small, told
+
+from labsupport.allocations import caching_allocator, streams
+from labsupport.memory import footprint, tracing, workload
+from labsupport.memory.setup import Setup
+
+
+def real_model(setup: Setup):
+    """The setup's model on the CPU. Its weights are whatever was in memory: only their sizes matter, and
+    drawing random ones takes most of the time."""
+    from transformers import PreTrainedModel
+    from transformers.initialization import no_init_weights
+
+    from labsupport.core import upstream
+
+    upstream.guard_4bit_on_cpu()
+    torch.set_num_threads(1)
+    tie = mock.patch.object(PreTrainedModel, "init_weights", PreTrainedModel.tie_weights)
+    with no_init_weights(), tie:
+        return workload.build_model(setup, setup.config["num_hidden_layers"], "cpu")
+
+
+def measured_peak(setup: Setup, model) -> int:
+    """Bytes at the peak of two real steps on the CPU, by torch.profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
+    batch = workload.batch_for(setup, "cpu")
+    live = {}
+    for tensor in [*model.parameters(), *model.buffers(), *batch.values()]:
+        state = getattr(tensor, "quant_state", None)
+        parts = [tensor]
+        while state is not None:
+            parts += [part for part in (state.absmax, state.code, state.offset) if part is not None]
+            state = state.state2
+        live |= {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
+    held = []
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        for _ in range(2):
+            workload.training_step(model, batch, optimizer, held)
+    optimizer.zero_grad()  # the model may be measured again
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = highest = sum(live.values())
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    return highest
+
+
+def traced_peak(setup: Setup) -> int:
+    depth = setup.config["num_hidden_layers"]
+    stream, _ = tracing.record_steps(setup, min(footprint.DEPTH, depth))
+    return streams.peak(streams.deepen(stream, depth), unit=1).bytes
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "dora", "full"])
+def test_the_traced_peak_is_the_profilers_on_a_shallow_model(method):
+    setup = small(method=method, dtype="fp32", checkpointing=method == "qlora", length=32)
+    assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=5e-4)
+
+
+# All layers in float32; fewer, but still copied ones, in the format that most processors are slow at.
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "layers", "length"), [("fp32", 30, 16), ("bf16", footprint.DEPTH + 3, 8)])
+@pytest.mark.parametrize("method", ["lora", "qlora", "dora", "full"])
+def test_the_traced_peak_is_the_profilers_on_the_135m_model(method, dtype, layers, length):
+    without = small(layers, method=method, dtype=dtype, checkpointing=False, length=length)
+    model = real_model(without)
+    assert traced_peak(without) == pytest.approx(measured_peak(without, model), rel=5e-4)
+    model.config.use_cache = False
+    model.activation_checkpointing_enable()
+    with_it = dataclasses.replace(without, checkpointing=True)
+    assert traced_peak(with_it) == pytest.approx(measured_peak(with_it, model), rel=5e-4)
+
+
+VARIANTS = [
+    {},
+    {"method": "full"},
+    {"method": "qdora", "checkpointing": True, "kbit_preparation": True},
+    {"padded": False, "attention": "sdpa", "method": "lora", "targets": ("down_proj",)},
+    {"method": "full", "optimizer": "adamw_8bit"},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_copied_layers_leave_the_stream_that_real_ones_leave(options):
+    setup = small(8, **({"checkpointing": False} | options))
+    shallow, _ = tracing.record_steps(setup, footprint.DEPTH)
+    whole, _ = tracing.record_steps(setup, 8)
+    copied = streams.deepen(shallow, 8)
+    assert streams.peak(copied) == streams.peak(whole)
+    assert caching_allocator.peak_reserved(copied) == caching_allocator.peak_reserved(whole)
+
+    def story(stream):
+        # The norms of all gradients are stacked into one small tensor whose size depends on the depth.
+        sizes = {number: max(4096, block.bytes) for number, block in stream.blocks.items()}
+        return [(appears, sizes[number], layer, phase) for number, appears, layer, phase in stream.events]
+
+    assert story(copied) == story(whole)
+
+
+def test_a_model_that_was_traced_before_leaves_the_same_stream():
+    built: dict = {}
+    setups = [small(batch=batch, padded=padded) for batch, padded in ((2, True), (1, False), (2, True))]
+    first, other, again = (tracing.record_steps(setup, 4, built=built)[0] for setup in setups)
+    fresh, _ = tracing.record_steps(setups[0], 4)
+    assert len(built) == 1
+    assert told(again) == told(first) == told(fresh) != told(other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"method": "dora"}, {"method": "qdora", "checkpointing": False}, {"method": "full"}]
+    + [{"optimizer": "adamw_8bit"}, {"padded": False}, {"attention": "eager"}],
+)
+def test_a_step_that_is_repeated_is_the_step_that_would_have_been_recorded(changes):
+    setup = small(**changes)
+    recorded, _ = tracing.record_steps(setup, 4, history=(0.5, 1.0, 1.0))
+    shorter, _ = tracing.record_steps(setup, 4, history=(0.5, 1.0))
+    assert told(streams.one_more_step(shorter)) == told(recorded)
