@@ -11,10 +11,11 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# torch and the arrays it was built with, and what only JupyterLab and the maintainers' tools need.
+# torch and the arrays it was built with, the kernel, and what only JupyterLab and maintainers need.
 LEFT_OUT = {
-    *("torch", "numpy", "scipy", "jupyterlab", "jupytext", "nbclient", "nbconvert", "nbformat", "nbval"),
-    *("playwright", "hypothesis", "pytest", "pytest-xdist", "ruff", "import-linter"),
+    *("torch", "numpy", "scipy", "ipython", "jupyterlab", "jupytext", "nbclient", "nbconvert", "nbformat"),
+    *("nbval", "playwright", "hypothesis", "pytest", "pytest-xdist", "ruff", "import-linter"),
+    *("oxlint", "tinycss2"),
 }
 CELL = """\
 # Does nothing after `lab.py start`. In a bare kernel, such as Colab's, it installs the course's packages.

@@ -29,7 +29,8 @@ SHORT = {"LAB_PROFILE": "short"}  # `cpu` with a quarter of the training steps
 SMOKE = {"LAB_PROFILE": "smoke", "LAB_STRICT": "0"}
 TRAINS = "01_first_fine_tune"
 NBVAL = ["-p", "no:cacheprovider", "--nbval-cell-timeout=1500", "--nbval-sanitize-with=tests/sanitize.cfg"]
-IN_BROWSER = ("00_start_here", "01_first_fine_tune")  # tests/test_browser.py runs these student editions
+BROWSER = "tests/notebooks/test_browser.py"  # runs these student editions
+IN_BROWSER = ("00_start_here", "01_first_fine_tune")
 
 
 class Stage(NamedTuple):
@@ -67,7 +68,7 @@ def side_by_side() -> list[Stage]:
             ONE_THREAD,
         ),
         Stage("the fine-tune, shortened, outputs compared", [*strict, *trains], {**SHORT, **ONE_THREAD}),
-        Stage("JupyterLab in a browser", ["tests/test_browser.py", "-q", "--durations=5"], ONE_THREAD),
+        Stage("JupyterLab in a browser", [BROWSER, "-q", "--durations=5"], ONE_THREAD),
         unit(),
         Stage("other worked solutions, outputs compared", [*strict, *solutions], {**CPU, **ONE_THREAD}),
         Stage(

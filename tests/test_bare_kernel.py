@@ -140,7 +140,7 @@ def page(tmp_path_factory):
     sources = [
         "from labsupport.teaching import quiz",
         'quiz.ask("01_first_fine_tune")',
-        *(f"import {module} as explorer; explorer.explore()" for module in EXPLORERS.values()),
+        *(f"import {module} as {name}; {name}.explore()" for name, module in EXPLORERS.items()),
         *(f"{name}.view()" for name in EXPLORERS),
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
@@ -170,7 +170,7 @@ def test_rendered_page_needs_no_widget(page):
 def test_checkpoint_without_widgets_shows_questions_and_calls(page):
     for question in quiz.catalogue()["01_first_fine_tune"]:
         assert question.text[:40] in page
-        assert f'quiz.answer("{question.id}"' in page
+        assert f'quiz.answer("{question.number}"' in page
 
 
 @pytest.mark.slow

@@ -36,14 +36,7 @@ MAC = {"sys_platform": "darwin", "os_name": "posix", "platform_system": "Darwin"
 WINDOWS = {"sys_platform": "win32", "os_name": "nt", "platform_system": "Windows"}
 # What lab.py supports: the markers there, and the tags that pip would accept wheels for.
 # glibc 2.31, as the README says: llguidance has no wheel for an older one.
-MANYLINUX = (
-    "manylinux_2_31",
-    "manylinux_2_28",
-    "manylinux_2_24",
-    "manylinux_2_17",
-    "manylinux2014",
-    "manylinux1",
-)
+MANYLINUX = [*(f"manylinux_2_{minor}" for minor in range(31, 4, -1)), "manylinux2014", "manylinux1"]
 PLATFORMS = {
     "linux-x86_64": (
         {**LINUX, "platform_machine": "x86_64"},

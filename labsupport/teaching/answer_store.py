@@ -1,35 +1,44 @@
-"""The learner's answers: one JSON file, `my_work/progress.json` (elsewhere: the variable LAB_PROGRESS)."""
+"""The learner's answers: one JSON file, `my_work/progress.json` (elsewhere: the variable LAB_PROGRESS).
+
+An answer is kept under the name of its notebook and the question's key, such as
+"first_fine_tune/which-tokens-are-trained": no number, so questions and notebooks may move.
+"""
 
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
 
-from labsupport.core.files import ROOT, LabError, cannot_write, short, write_atomically
+from labsupport.core.files import ROOT, LabError, cannot_write, folder_from, short, write_atomically
+from labsupport.teaching import answers_v1
 
-VERSION = 1
+VERSION = 2
 PATIENCE = 5  # seconds to wait for another notebook
 
 
 def path() -> Path:
-    return Path(os.environ.get("LAB_PROGRESS") or ROOT / "my_work" / "progress.json")
+    return folder_from("LAB_PROGRESS", ROOT / "my_work" / "progress.json")
 
 
-def record(question: str, answer, right: bool) -> str:
-    """Keep the latest answer to a question: "" if all is well, else one sentence for the learner.
+def record(name: str, answer, right: bool) -> str:
+    """Keep the latest answer to a question under that name: "" if all is well, else one sentence for the
+    learner.
 
     Never raises LabError: a full disk must not spoil a notebook.
     """
     try:
         with locked():
-            answers, note = read_or_set_aside()
+            answers, version, note = read_or_set_aside()
+            if version < VERSION:
+                keep_old()
             plain = answer if isinstance(answer, (str, int, float)) else str(answer)
             today = datetime.date.today().isoformat()
-            answers[question] = {"answer": plain, "right": bool(right), "date": today}
+            answers[name] = {"answer": plain, "right": bool(right), "date": today}
             content = {"version": VERSION, "answers": dict(sorted(answers.items()))}
             write_atomically(path(), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except LabError as error:
@@ -38,15 +47,16 @@ def record(question: str, answer, right: bool) -> str:
 
 
 def load() -> tuple[dict[str, dict], str]:
-    """The answers, {id: {answer, right, date}}, and "" or a sentence about a damaged file now set aside.
+    """The answers, {name: {answer, right, date}}, and "" or a sentence about a damaged file now set aside.
 
     Raises LabError for a file that cannot be read or that a newer edition of the course wrote.
     """
-    answers = read()
-    if answers is not None:
-        return answers, ""
+    found = read()
+    if found is not None:
+        return found[0], ""
     with locked():
-        return read_or_set_aside()
+        answers, _, note = read_or_set_aside()
+    return answers, note
 
 
 def locked():
@@ -61,17 +71,21 @@ def locked():
         raise cannot_write(path(), error) from error
 
 
-def read_or_set_aside() -> tuple[dict[str, dict], str]:
-    answers = read()
-    return ({}, set_aside()) if answers is None else (answers, "")
+def read_or_set_aside() -> tuple[dict[str, dict], int, str]:
+    found = read()
+    return ({}, VERSION, set_aside()) if found is None else (*found, "")
 
 
-def read() -> dict[str, dict] | None:
-    """The answers, {} without a file, None for a damaged one."""
+def read() -> tuple[dict[str, dict], int] | None:
+    """The answers under today's names and the version of the file, or None for a damaged one.
+
+    A file of version 1 is translated here, each time it is read: it is replaced with the next answer, and
+    what stops a learner in between costs nothing.
+    """
     try:
         content = json.loads(path().read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return {}, VERSION
     except OSError as error:
         fix = "Mend its rights or, if it is a folder, rename it"
         raise LabError(f"Cannot read {short(path())}: {error.strerror}. {fix}.") from error
@@ -86,7 +100,9 @@ def read() -> dict[str, dict] | None:
             f"knows {VERSION}). Update the course, or rename the file to begin a new one."
         )
     answers = content.get("answers")
-    return answers if version == VERSION and are_answers(answers) else None
+    if version not in (1, VERSION) or not are_answers(answers):
+        return None
+    return (answers_v1.renamed(answers) if version == 1 else answers), version
 
 
 def are_answers(answers) -> bool:
@@ -99,12 +115,26 @@ def are_answers(answers) -> bool:
     )
 
 
+def keep_old() -> None:
+    """Copy a file of version 1 beside itself before it is replaced, over no earlier copy."""
+    old = path().read_bytes()
+    for copy in names_like(path().with_suffix(f".v1{path().suffix}")):
+        if not copy.exists():
+            write_atomically(copy, old)
+            return
+        if copy.read_bytes() == old:  # we were stopped after copying
+            return
+
+
+def names_like(first: Path) -> Iterator[Path]:
+    """NAME, NAME2, NAME3, ..."""
+    yield first
+    yield from (first.with_name(f"{first.name}{count}") for count in itertools.count(2))
+
+
 def set_aside() -> str:
     """Rename the damaged file, over no earlier one; the sentence that says so."""
-    bad, count = path().with_name(f"{path().name}.bad"), 1
-    while bad.exists():
-        count += 1
-        bad = path().with_name(f"{path().name}.bad{count}")
+    bad = next(name for name in names_like(path().with_name(f"{path().name}.bad")) if not name.exists())
     try:
         path().rename(bad)
     except OSError as error:

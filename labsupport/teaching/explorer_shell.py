@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import anywidget
 import ipywidgets as widgets
@@ -51,32 +52,8 @@ class Announcer(anywidget.AnyWidget):
 
     sentence = traitlets.Unicode().tag(sync=True)
     title = traitlets.Unicode().tag(sync=True)
-    _esm = """
-    function render({ model, el }) {
-      const status = document.createElement("div");
-      status.setAttribute("role", "status");
-      status.style.cssText = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)";
-      el.append(status);
-      const say = () => { status.textContent = model.get("sentence"); };
-      model.on("change:sentence", say);
-      const keep = (event) => { if (event.key !== "Escape") event.stopPropagation(); };
-      let box = null, frame = 0;
-      const attach = () => {  // this element joins the page after render()
-        box = el.closest(".lab-explorer");
-        if (!box) { frame = requestAnimationFrame(attach); return; }
-        box.setAttribute("role", "group");
-        box.setAttribute("aria-label", model.get("title"));
-        box.addEventListener("keydown", keep);
-      };
-      attach();
-      return () => {
-        cancelAnimationFrame(frame);
-        model.off("change:sentence", say);
-        box?.removeEventListener("keydown", keep);
-      };
-    }
-    export default { render };
-    """
+    _esm = Path(__file__).with_suffix(".js")
+    _css = Path(__file__).with_suffix(".css")
 
 
 class Explorer:

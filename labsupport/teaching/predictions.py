@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import reprlib
 
+from labsupport.core.text import number, with_unit
+
 
 def compare(guess, measured, unit: str = "", word: str = "measured") -> None:
     """Print guess, measurement and how far apart they are. `word`: say "predicted" or "computed" if it is no
@@ -16,7 +18,7 @@ def compare(guess, measured, unit: str = "", word: str = "measured") -> None:
     real = _number(measured)
     if real is None:
         raise TypeError(f"measured must be a number, not {reprlib.repr(measured)}.")
-    shown = f"{word} {_with_unit(real, unit)}"
+    shown = f"{word} {with_unit(real, unit)}"
     if guess is None or guess is ...:
         print(f"no guess; {shown}")
         return
@@ -25,7 +27,7 @@ def compare(guess, measured, unit: str = "", word: str = "measured") -> None:
         ask = "give a plain number, such as guess = 3.5"
         print(f"your guess {reprlib.repr(guess)} cannot be compared: {ask}; {shown}")
         return
-    print(f"your guess {_with_unit(mine, unit)}, {shown}: {_verdict(mine, real, unit)}")
+    print(f"your guess {with_unit(mine, unit)}, {shown}: {_verdict(mine, real, unit)}")
 
 
 def _verdict(guess: float, measured: float, unit: str) -> str:
@@ -39,9 +41,9 @@ def _verdict(guess: float, measured: float, unit: str) -> str:
         return f"close: within {max(1, percent)} %"
     side = "high" if guess > measured else "low"
     if guess <= 0 or measured <= 0:  # a ratio says nothing across zero
-        return f"too {side} by {_with_unit(difference, unit)}"
+        return f"too {side} by {with_unit(difference, unit)}"
     ratio = guess / measured if guess > measured else measured / guess
-    return f"{_text(float(f'{ratio:.2g}'))} times too {side}"
+    return f"{number(float(f'{ratio:.2g}'))} times too {side}"
 
 
 def _number(value) -> int | float | None:
@@ -52,16 +54,3 @@ def _number(value) -> int | float | None:
         return None
     # Beyond float's range there is no ratio to show.
     return value if isinstance(value, float) or abs(value) < 10**300 else None
-
-
-def _with_unit(value: float, unit: str) -> str:
-    return f"{_text(value)} {unit}".strip()
-
-
-def _text(value: float) -> str:
-    """Whole numbers in full, others with 3 significant digits; separators from 1,000 on."""
-    if isinstance(value, float) and not value.is_integer():
-        value = float(f"{value:.3g}")
-    if abs(value) >= 1e15 or (abs(value) < 1000 and isinstance(value, float)):
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if math.isfinite(value) else str(value)

@@ -1,4 +1,9 @@
-"""Checkpoint questions as data, and the grading of an answer."""
+"""A notebook's closing questions as data, and the grading of an answer.
+
+A question has a key, some words such as "which-tokens-are-trained", which no other question of the course
+has and which stays: the learner's answer is kept under it. Its number, such as "01.1", says where it stands
+now; `quiz.catalogue` computes it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,20 @@ import re
 import reprlib
 import string
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
+
+from labsupport.core.text import with_unit
+
+
+@dataclass(frozen=True)
+class Question:
+    """What every kind of question has. number and kept_as: see `numbered`."""
+
+    key: str
+    text: str
+    _: KW_ONLY
+    number: str = ""
+    kept_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -20,20 +38,16 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class ChoiceQuestion:
-    """A question with exactly one right choice. id: "NN.k", such as "03.1"."""
+class ChoiceQuestion(Question):
+    """A question with exactly one right choice."""
 
-    id: str
-    text: str
     choices: list[Choice]
 
 
 @dataclass(frozen=True)
-class NumberQuestion:
-    """A question whose key `answer()` computes. tolerance: relative. `why` is shown with the key."""
+class NumberQuestion(Question):
+    """A question whose right answer `answer()` computes. tolerance: relative. `why` is shown with it."""
 
-    id: str
-    text: str
     answer: Callable[[], float]
     tolerance: float
     unit: str
@@ -41,16 +55,23 @@ class NumberQuestion:
 
 
 @dataclass(frozen=True)
-class FreeQuestion:
+class FreeQuestion(Question):
     """A question answered in words, which the learner scores by the rubric beside the model answer."""
 
-    id: str
-    text: str
     model_answer: str
     rubric: list[str]
 
 
-Question = ChoiceQuestion | NumberQuestion | FreeQuestion
+def numbered(notebook: str, questions: list[Question]) -> list[Question]:
+    """The questions of a notebook ("01_first_fine_tune") with what follows from their places: the number
+    they are shown with ("01.1"), and the name their answers are kept under, in which no position stands
+    ("first_fine_tune/which-tokens-are-trained").
+    """
+    number, _, subject = notebook.partition("_")
+    return [
+        replace(question, number=f"{number}.{place}", kept_as=f"{subject}/{question.key}")
+        for place, question in enumerate(questions, start=1)
+    ]
 
 
 def grade(question: Question, answer) -> tuple[bool | None, str]:
@@ -92,11 +113,11 @@ def grade_number(question: NumberQuestion, answer) -> tuple[bool | None, str]:
     number = read_number(answer, question.unit)
     if isinstance(number, str):
         return None, number
-    key = question.answer()
-    if abs(number - key) <= question.tolerance * abs(key) * (1 + 1e-9):
+    wanted = question.answer()
+    if abs(number - wanted) <= question.tolerance * abs(wanted) * (1 + 1e-9):
         return True, f"Right: {solution(question)}"
-    side = "high" if number > key else "low"
-    return False, f"Not right: {shown(number)} {question.unit}".rstrip() + f" is too {side}. Try again."
+    side = "high" if number > wanted else "low"
+    return False, f"Not right: {with_unit(number, question.unit, digits=4)} is too {side}. Try again."
 
 
 def grade_free(question: FreeQuestion, answer) -> tuple[bool | None, str]:
@@ -120,7 +141,7 @@ def solution(question: Question) -> str:
         right = next(choice for choice in question.choices if choice.right)
         return f"{right.text} {right.why}"
     if isinstance(question, NumberQuestion):
-        return f"{shown(question.answer())} {question.unit}".rstrip() + f". {question.why}"
+        return f"{with_unit(question.answer(), question.unit, digits=4)}. {question.why}"
     points = "".join(f"\n  {i}. {point}" for i, point in enumerate(question.rubric, start=1))
     return f"A model answer: {question.model_answer}\nDoes yours say:{points}"
 
@@ -174,18 +195,12 @@ def parts(text: str) -> tuple[float | None, str]:
         return None, ""
 
 
-def shown(value: float) -> str:
-    """Whole numbers in full, others with 4 significant digits."""
-    whole = float(value).is_integer() and abs(value) < 1e15
-    return f"{value:,.0f}" if whole else f"{value:.4g}"
-
-
 # ---------------------------------------------------------------- where no widget runs
 
 
 def as_text(question: Question) -> str:
     """The question with its choices and the call that answers it, as plain lines."""
-    lines = [f"{question.id} {question.text}"]
+    lines = [f"{question.number} {question.text}"]
     if isinstance(question, ChoiceQuestion):
         pairs = zip(letters(question), question.choices, strict=True)
         lines += [f"  {letter}. {choice.text}" for letter, choice in pairs]
@@ -194,7 +209,7 @@ def as_text(question: Question) -> str:
 
 def as_html(question: Question) -> str:
     """The same as HTML, everything escaped."""
-    parts = [f"<p><b>{question.id}</b> {marked_up(question.text)}</p>"]
+    parts = [f"<p><b>{question.number}</b> {marked_up(question.text)}</p>"]
     if isinstance(question, ChoiceQuestion):
         items = "".join(f"<li>{marked_up(choice.text)}</li>" for choice in question.choices)
         parts.append(f'<ol type="a">{items}</ol>')
@@ -203,10 +218,10 @@ def as_html(question: Question) -> str:
 
 def call(question: Question) -> str:
     if isinstance(question, ChoiceQuestion):
-        return f'quiz.answer("{question.id}", "a")'
+        return f'quiz.answer("{question.number}", "a")'
     if isinstance(question, NumberQuestion):
-        return f'quiz.answer("{question.id}", 0)' + (f"  # in {question.unit}" if question.unit else "")
-    return f'quiz.answer("{question.id}", "in your own words")'
+        return f'quiz.answer("{question.number}", 0)' + (f"  # in {question.unit}" if question.unit else "")
+    return f'quiz.answer("{question.number}", "in your own words")'
 
 
 def marked_up(text: str) -> str:

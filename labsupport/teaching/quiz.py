@@ -1,7 +1,8 @@
 """The questions that close a notebook: `QUESTIONS` in the file questions.py of its folder.
 
 quiz.ask("01_first_fine_tune")       the questions, to answer in the notebook
-quiz.answer("01.1", "b")             the same by a plain call, where widgets do not run
+quiz.answer("01.1", "b")             the same by a plain call, where widgets do not run; a key will do, too:
+quiz.answer("which-tokens-are-trained", "b")
 quiz.solution("01.1")                the answer
 """
 
@@ -10,14 +11,14 @@ from __future__ import annotations
 from labsupport.core import course
 from labsupport.core.files import LabError
 from labsupport.teaching import answer_store
-from labsupport.teaching.questions import FreeQuestion, Question, as_text, grade
+from labsupport.teaching.questions import FreeQuestion, Question, as_text, grade, numbered
 from labsupport.teaching.questions import solution as solution_of
 
 
 def catalogue() -> dict[str, list[Question]]:
     """Notebook name ("01_first_fine_tune") -> its questions, in course order."""
     modules = {name: course.module(folder, "questions") for name, folder in course.notebooks().items()}
-    return {name: module.QUESTIONS for name, module in modules.items() if module}
+    return {name: numbered(name, module.QUESTIONS) for name, module in modules.items() if module}
 
 
 def ask(notebook: str):
@@ -25,19 +26,20 @@ def ask(notebook: str):
     known = catalogue()
     if notebook not in known:
         raise LabError(f"No questions for {notebook!r}. There are some for: {', '.join(known)}.")
-    from labsupport.teaching.quiz_widget import Checkpoint
+    from labsupport.teaching.quiz_widget import Quiz
 
-    return Checkpoint(known[notebook])
+    return Quiz(known[notebook])
 
 
-def answer(id: str, value=None, met: list[int] | None = None) -> None:
+def answer(which: str, value=None, met: list[int] | None = None) -> None:
     """Grade an answer, print the verdict and record it. Without a value, print the question.
 
-    value: a letter, a number or a text; met: for a free question, the numbers of the rubric's points that
-    your text meets. A bad value or an unknown id is one printed sentence.
+    which: the question's number or key; value: a letter, a number or a text; met: for a free question, the
+    numbers of the rubric's points that your text meets. A bad value or an unknown question is one printed
+    sentence.
     """
     try:
-        question = find(id)
+        question = find(which)
     except LabError as error:
         print(error)
         return
@@ -48,25 +50,29 @@ def answer(id: str, value=None, met: list[int] | None = None) -> None:
     right, message = grade(question, (value, met) if is_free else value)
     print(message)
     if right is not None:
-        note = answer_store.record(id, value, right)
+        note = answer_store.record(question.kept_as, value, right)
         if note:
             print(note)
         if not right and not is_free:
-            print(f'To see the answer: quiz.solution("{id}")')
+            print(f'To see the answer: quiz.solution("{question.number}")')
     elif is_free and isinstance(value, str) and value.strip():
-        print(f'Score it: quiz.answer("{id}", your text, met=[1, 2]) if it meets points 1 and 2.')
+        call = f'quiz.answer("{question.number}", your text, met=[1, 2])'
+        print(f"Score it: {call} if it meets points 1 and 2.")
 
 
-def solution(id: str) -> None:
+def solution(which: str) -> None:
     """Print the right answer to a question and why."""
     try:
-        print(solution_of(find(id)))
+        print(solution_of(find(which)))
     except LabError as error:
         print(error)
 
 
-def find(id: str) -> Question:
-    known = {question.id: question for questions in catalogue().values() for question in questions}
-    if str(id) not in known:
-        raise LabError(f"There is no question {id!r}. There are: {', '.join(known)}.")
-    return known[str(id)]
+def find(which: str) -> Question:
+    """The question of a number ("01.1") or a key. Raises LabError, which names the numbers there are."""
+    asked = [question for questions in catalogue().values() for question in questions]
+    for question in asked:
+        if which in (question.number, question.key):
+            return question
+    numbers = ", ".join(question.number for question in asked)
+    raise LabError(f"There is no question {which!r}. There are: {numbers}.")

@@ -4,10 +4,8 @@ sharing the prompt saves in training. Speed is never asserted by a test: machine
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import itertools
-import json
 import random
 import statistics
 import time
@@ -61,11 +59,11 @@ def explorers(corners: int = 16) -> list[dict]:
     rows = []
     for name, module in course.parts("explorer").items():
         explorer = importlib.import_module(module).explore()
-        knobs = {name: c for name, c in explorer.controls.items() if name not in explorer.presses}
-        ends = {control: [*extremes(c), c.value] for control, c in knobs.items()}
+        knobs = {knob: c for knob, c in explorer.controls.items() if knob not in explorer.presses}
+        ends = {knob: [*extremes(c), c.value] for knob, c in knobs.items()}
         lots = random.Random(0)
         settings = (
-            explorer.presses | {control: lots.choice(values) for control, values in ends.items()}
+            explorer.presses | {knob: lots.choice(values) for knob, values in ends.items()}
             for _ in range(1000)
         )
         found = itertools.islice((values for values in settings if has_view(explorer, values)), corners)
@@ -128,29 +126,11 @@ def training_steps(rounds: int = 3) -> dict:
     }
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="lab.py bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    asked = parser.parse_args(arguments)
+def measure() -> dict:
+    """All of it, with as many threads as the profile has: what `lab.py bench` reports."""
     import torch
 
     from labsupport.core import profiles
 
     torch.set_num_threads(profiles.current().threads)
-    rows, steps = explorers(), training_steps()
-    if asked.json:
-        print(json.dumps({"budget_ms": BUDGET_MS, "explorers": rows, "training": steps}, indent=1))
-        return 0
-    print(f"{'explorer':22s} {'as it opens':>12s} {'slowest corner':>15s} {'plain figure':>13s}")
-    for row in rows:
-        print(
-            f"{row['explorer']:22s} {row['opens_ms']:9.0f} ms {row['slowest_corner_ms']:12.0f} ms "
-            f"{row['figure_ms']:10.0f} ms  x {row['opens_ms'] / row['figure_ms']:.1f} the figure"
-        )
-    print(f"A redraw of up to {BUDGET_MS} ms seems to follow the knob.")
-    print(
-        f"24 training rows: {steps['padded_tokens']} tokens in {steps['padded_seconds']:.1f} s padded, "
-        f"{steps['shared_tokens']} in {steps['shared_seconds']:.1f} s with a shared prompt: "
-        f"{steps['shared_seconds'] / steps['padded_seconds']:.2f} of the time"
-    )
-    return 0
+    return {"budget_ms": BUDGET_MS, "explorers": explorers(), "training": training_steps()}

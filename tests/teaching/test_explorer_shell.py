@@ -1,11 +1,14 @@
 """The explorers' shell: controls redraw, errors replace the view, and the static fallback says the same."""
 
+from pathlib import Path
+
 import ipywidgets as widgets
 import pytest
 from matplotlib.figure import Figure
 
 from labsupport.core.files import LabError
-from labsupport.teaching.explorer_shell import Explorer, View
+from labsupport.teaching import explorer_shell
+from labsupport.teaching.explorer_shell import Announcer, Explorer, View
 
 
 def render(rank, layer, dora, again):
@@ -122,3 +125,9 @@ def test_controls_that_are_not_accessible_are_refused(control, text):
 def test_labels_are_not_cut_off():
     for name, control in explorer().controls.items():
         assert name == "again" or control.style.description_width == "initial"
+
+
+def test_browser_gets_the_files_beside_the_shell():
+    folder = Path(explorer_shell.__file__).parent
+    assert str(Announcer._esm) == (folder / "explorer_shell.js").read_text(encoding="utf-8")
+    assert str(Announcer._css) == (folder / "explorer_shell.css").read_text(encoding="utf-8")

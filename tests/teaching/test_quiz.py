@@ -1,18 +1,19 @@
-"""Checkpoints: sound questions, answers graded as people write them, and no key in the browser."""
+"""The quiz: sound questions, answers graded as people write them, and no answer in the browser."""
 
 import json
 import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labsupport.core.files import LabError
-from labsupport.teaching import answer_store, quiz
+from labsupport.teaching import answer_store, quiz, quiz_widget
 from labsupport.teaching import questions as q
-from labsupport.teaching.quiz_widget import Checkpoint
+from labsupport.teaching.quiz_widget import Quiz
 
 CATALOGUE = quiz.catalogue()
 ALL = [question for questions in CATALOGUE.values() for question in questions]
@@ -21,14 +22,14 @@ NUMBERS = [x for x in ALL if isinstance(x, q.NumberQuestion)]
 FREE = [x for x in ALL if isinstance(x, q.FreeQuestion)]
 
 COLOURS = q.ChoiceQuestion(
-    "42.1",
+    "colours",
     "Is `a < b` & <i>so</i>?",
     [q.Choice("<b>yes</b>", "It is.", right=True), q.Choice("no", "SECRET: look again.")],
 )
-SIZE = q.NumberQuestion("42.2", "How many?", lambda: 41_943_040, 0.001, "parameters", "SECRET: 2 r n.")
-SHARE = q.NumberQuestion("42.3", "What share?", lambda: 0.58, 0.02, "%", "SECRET: divide.")
-WORDS = q.FreeQuestion("42.4", "Why?", "SECRET: because.", ["SECRET one", "SECRET two"])
-SAMPLE = [COLOURS, SIZE, SHARE, WORDS]
+SIZE = q.NumberQuestion("size", "How many?", lambda: 41_943_040, 0.001, "parameters", "SECRET: 2 r n.")
+SHARE = q.NumberQuestion("share", "What share?", lambda: 0.58, 0.02, "%", "SECRET: divide.")
+WORDS = q.FreeQuestion("words", "Why?", "SECRET: because.", ["SECRET one", "SECRET two"])
+SAMPLE = q.numbered("42_sample", [COLOURS, SIZE, SHARE, WORDS])
 
 
 @pytest.fixture(autouse=True)
@@ -37,23 +38,35 @@ def progress_file(tmp_path, monkeypatch):
     return tmp_path / "progress.json"
 
 
-def by_id(question):
-    return question.id
+def by_key(question):
+    return question.key
 
 
 # Every question of the course
 
 
-def test_ids_are_unique_and_run_from_1_in_each_notebook():
+def test_numbers_say_where_a_question_stands():
     assert {"00_start_here", "01_first_fine_tune"} <= set(CATALOGUE)
-    assert len({x.id for x in ALL}) == len(ALL)
     for notebook, questions in CATALOGUE.items():
-        number = notebook[:2]
-        assert re.fullmatch(r"\d\d_[a-z0-9_]+", notebook)
-        assert [x.id for x in questions] == [f"{number}.{k}" for k in range(1, len(questions) + 1)]
+        assert [x.number for x in questions] == [f"{notebook[:2]}.{k}" for k in range(1, len(questions) + 1)]
 
 
-@pytest.mark.parametrize("question", CHOICES, ids=by_id)
+def test_keys_are_words_and_each_is_there_once():
+    keys = [x.key for x in ALL]
+    assert sorted(set(keys)) == sorted(keys)
+    assert [key for key in keys if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+){1,5}", key)] == []
+
+
+def test_a_question_that_moves_keeps_its_answer(progress_file):
+    questions = [COLOURS, SIZE]
+    answer_store.record(q.numbered("42_sample", questions)[1].kept_as, "7", False)
+    first = q.NumberQuestion("new-first", "?", lambda: 1, 0, "", "w")
+    moved = q.numbered("57_sample", [first, *questions])
+    assert [x.number for x in moved] == ["57.1", "57.2", "57.3"]
+    assert list(Quiz(moved).verdicts) == [SIZE.key]
+
+
+@pytest.mark.parametrize("question", CHOICES, ids=by_key)
 def test_choice_question_has_one_right_answer_and_explains_each(question):
     assert 3 <= len(question.choices) <= 6
     assert sum(choice.right for choice in question.choices) == 1
@@ -66,7 +79,7 @@ def test_choice_question_has_one_right_answer_and_explains_each(question):
         assert q.grade(question, choice.text)[0] is choice.right
 
 
-@pytest.mark.parametrize("question", NUMBERS, ids=by_id)
+@pytest.mark.parametrize("question", NUMBERS, ids=by_key)
 def test_number_question_accepts_its_key_and_no_other_number(question):
     key = question.answer()
     assert math.isfinite(key) and 0 <= question.tolerance <= 0.25 and question.why
@@ -79,7 +92,7 @@ def test_number_question_accepts_its_key_and_no_other_number(question):
     assert question.why not in q.grade(question, wrong)[1]
 
 
-@pytest.mark.parametrize("question", FREE, ids=by_id)
+@pytest.mark.parametrize("question", FREE, ids=by_key)
 def test_free_question_shows_its_model_answer_after_an_answer(question):
     assert len(question.model_answer) > 50 and 2 <= len(question.rubric) <= 5
     right, message = q.grade(question, "my words")
@@ -92,10 +105,11 @@ def test_free_question_shows_its_model_answer_after_an_answer(question):
 @pytest.mark.parametrize("notebook", CATALOGUE)
 def test_browser_gets_the_questions_and_no_answer(notebook):
     widget = quiz.ask(notebook)
-    allowed = {"id", "text", "kind", "choices", "unit"}
+    allowed = {"key", "number", "text", "kind", "choices", "unit"}
     assert all(set(shown) <= allowed for shown in widget.questions)
     state = json.dumps(widget.get_state(["questions", "verdicts"]), ensure_ascii=False)
     for question in CATALOGUE[notebook]:
+        assert json.dumps(question.text, ensure_ascii=False)[1:-1] in state
         if isinstance(question, q.ChoiceQuestion):
             secrets = [choice.why for choice in question.choices]
         elif isinstance(question, q.NumberQuestion):
@@ -143,7 +157,7 @@ def test_comma_before_three_digits_separates_thousands():
 def test_tolerance_is_relative():
     assert q.grade(SIZE, 41_943_040 * 1.0009)[0] is True
     assert q.grade(SIZE, 41_943_040 * 1.0011)[0] is False
-    negative = q.NumberQuestion("42.9", "?", lambda: -10, 0.1, "", "w")
+    negative = q.NumberQuestion("negative", "?", lambda: -10, 0.1, "", "w")
     assert [q.grade(negative, x)[0] for x in (-9, -11, -8.9, 10)] == [True, True, False, False]
 
 
@@ -204,15 +218,24 @@ def test_plain_call_prints_the_verdict_and_records_it(capsys):
     quiz.answer("01.1", "a")
     wrong = capsys.readouterr().out
     assert wrong.startswith("Not right. ") and 'quiz.solution("01.1")' in wrong
-    assert answer_store.load()[0]["01.1"]["right"] is False
+    first = answer_store.load()[0]["first_fine_tune/which-tokens-are-trained"]
+    assert first["answer"] == "a" and first["right"] is False
     quiz.answer("01.2", f"{math.log(8):.3f} nats")
     assert capsys.readouterr().out.startswith("Right: ")
-    assert answer_store.load()[0]["01.2"] == answer_store.load()[0]["01.1"] | {
-        "answer": "2.079 nats",
-        "right": True,
-    }
+    second = answer_store.load()[0]["first_fine_tune/nll-of-blind-guessing"]
+    assert second == first | {"answer": "2.079 nats", "right": True}
     quiz.solution("01.1")
     assert capsys.readouterr().out.startswith("Those of the answer and the end-of-turn token")
+
+
+def test_plain_call_takes_a_key_for_a_number(capsys):
+    for which in ("which-tokens-are-trained", "01.1"):
+        quiz.answer(which)
+        quiz.answer(which, "d")
+        quiz.solution(which)
+    said = capsys.readouterr().out
+    assert said[: len(said) // 2] * 2 == said and said.startswith("01.1 Which tokens")
+    assert list(answer_store.load()[0]) == ["first_fine_tune/which-tokens-are-trained"]
 
 
 def test_plain_call_of_a_free_question_is_recorded_once_scored(capsys):
@@ -221,7 +244,7 @@ def test_plain_call_of_a_free_question_is_recorded_once_scored(capsys):
     assert answer_store.load()[0] == {}
     quiz.answer("01.4", "other phrasing", met=[1, 2, 3])
     assert "3 of 3" in capsys.readouterr().out
-    assert answer_store.load()[0]["01.4"]["right"] is True
+    assert answer_store.load()[0]["first_fine_tune/why-production-scores-lower"]["right"] is True
 
 
 def test_plain_call_without_a_value_prints_the_question(capsys):
@@ -238,10 +261,10 @@ def test_bad_answer_is_not_recorded(given, capsys):
     assert answer_store.load()[0] == {}
 
 
-@pytest.mark.parametrize("id", ["1.1", "01", "", 1.1, None, ["01.1"]])
-def test_unknown_id_is_one_sentence(id, capsys):
-    quiz.answer(id, "a")
-    quiz.solution(id)
+@pytest.mark.parametrize("which", ["1.1", "01", "", 1.1, None, ["01.1"], "which-tokens"])
+def test_unknown_question_is_one_sentence(which, capsys):
+    quiz.answer(which, "a")
+    quiz.solution(which)
     first, second = capsys.readouterr().out.splitlines()
     assert first == second and "There is no question" in first and "01.1" in first
 
@@ -264,42 +287,42 @@ def test_unwritable_progress_file_is_a_sentence_beside_the_verdict(tmp_path, mon
 
 
 def test_widget_grades_a_message_and_records_it():
-    widget = Checkpoint(SAMPLE)
-    widget.receive({"id": "42.1", "answer": "b"})
-    verdict = widget.verdicts["42.1"]
+    widget = Quiz(SAMPLE)
+    widget.receive({"key": "colours", "answer": "b"})
+    verdict = widget.verdicts["colours"]
     assert verdict == {"right": False, "message": "Not right. SECRET: look again.", "solvable": True}
-    widget.receive({"id": "42.1", "answer": "a"})
-    assert widget.verdicts["42.1"]["right"] is True and not widget.verdicts["42.1"]["solvable"]
-    assert answer_store.load()[0]["42.1"]["answer"] == "a"
-    assert set(widget.verdicts) == {"42.1"}
+    widget.receive({"key": "colours", "answer": "a"})
+    assert widget.verdicts["colours"]["right"] is True and not widget.verdicts["colours"]["solvable"]
+    assert answer_store.load()[0]["sample/colours"]["answer"] == "a"
+    assert set(widget.verdicts) == {"colours"}
 
 
 def test_widget_shows_the_answer_only_when_asked():
-    widget = Checkpoint(SAMPLE)
-    widget.receive({"id": "42.2", "answer": "7"})
+    widget = Quiz(SAMPLE)
+    widget.receive({"key": "size", "answer": "7"})
     assert "SECRET" not in str(widget.verdicts) and "41" not in str(widget.verdicts)
-    widget.receive({"id": "42.2", "solve": True})
-    assert widget.verdicts["42.2"] == {"right": False, "message": "41,943,040 parameters. SECRET: 2 r n."}
-    assert answer_store.load()[0]["42.2"]["right"] is False
+    widget.receive({"key": "size", "solve": True})
+    assert widget.verdicts["size"] == {"right": False, "message": "41,943,040 parameters. SECRET: 2 r n."}
+    assert answer_store.load()[0]["sample/size"]["right"] is False
 
 
 def test_widget_reveals_the_rubric_after_a_text_and_records_the_score():
-    widget = Checkpoint(SAMPLE)
-    widget.receive({"id": "42.4", "answer": " "})
+    widget = Quiz(SAMPLE)
+    widget.receive({"key": "words", "answer": " "})
     assert "SECRET" not in str(widget.verdicts)
-    widget.receive({"id": "42.4", "answer": "hm"})
-    assert widget.verdicts["42.4"]["rubric"] == WORDS.rubric
-    assert "SECRET: because." in widget.verdicts["42.4"]["message"]
+    widget.receive({"key": "words", "answer": "hm"})
+    assert widget.verdicts["words"]["rubric"] == WORDS.rubric
+    assert "SECRET: because." in widget.verdicts["words"]["message"]
     assert answer_store.load()[0] == {}
-    widget.receive({"id": "42.4", "answer": "hm", "met": [1]})
-    assert "1 of 2" in widget.verdicts["42.4"]["message"]
-    assert "SECRET: because." in widget.verdicts["42.4"]["message"]
-    assert answer_store.load()[0]["42.4"]["right"] is False
+    widget.receive({"key": "words", "answer": "hm", "met": [1]})
+    assert "1 of 2" in widget.verdicts["words"]["message"]
+    assert "SECRET: because." in widget.verdicts["words"]["message"]
+    assert answer_store.load()[0]["sample/words"]["right"] is False
 
 
-@pytest.mark.parametrize("content", [None, "x", {}, {"id": "9"}, {"answer": "a"}, []])
+@pytest.mark.parametrize("content", [None, "x", {}, {"key": "9"}, {"id": "colours"}, {"answer": "a"}, []])
 def test_widget_ignores_messages_that_concern_no_question(content):
-    widget = Checkpoint(SAMPLE)
+    widget = Quiz(SAMPLE)
     widget.receive(content)
     assert widget.verdicts == {}
 
@@ -308,31 +331,31 @@ def test_widget_says_when_a_key_cannot_be_computed():
     def broken():
         raise ImportError("no bitsandbytes")
 
-    widget = Checkpoint([q.NumberQuestion("42.5", "?", broken, 0.1, "", "w")])
-    widget.receive({"id": "42.5", "answer": "1"})
-    assert "no bitsandbytes" in widget.verdicts["42.5"]["message"]
-    assert widget.verdicts["42.5"]["right"] is None and answer_store.load()[0] == {}
+    widget = Quiz([q.NumberQuestion("broken", "?", broken, 0.1, "", "w")])
+    widget.receive({"key": "broken", "answer": "1"})
+    assert "no bitsandbytes" in widget.verdicts["broken"]["message"]
+    assert widget.verdicts["broken"]["right"] is None and answer_store.load()[0] == {}
 
 
 def test_widget_tells_what_was_answered_before():
-    answer_store.record("42.1", "a", True)
-    answer_store.record("00.1", "a", False)
-    verdicts = Checkpoint(SAMPLE).verdicts
-    assert list(verdicts) == ["42.1"]
-    assert verdicts["42.1"]["right"] is True and verdicts["42.1"]["message"].endswith(": right.")
+    answer_store.record("sample/colours", "a", True)
+    answer_store.record("other/colours", "a", False)
+    verdicts = Quiz(SAMPLE).verdicts
+    assert list(verdicts) == ["colours"]
+    assert verdicts["colours"]["right"] is True and verdicts["colours"]["message"].endswith(": right.")
 
 
 def test_damaged_and_newer_progress_files_are_told_when_the_questions_open(progress_file, capsys):
-    progress_file.write_text('{"version": 1, "ans')
-    Checkpoint(SAMPLE)
+    progress_file.write_text('{"version": 2, "ans')
+    Quiz(SAMPLE)
     assert "progress.json.bad" in capsys.readouterr().out
-    progress_file.write_text('{"version": 2, "answers": {}}')
-    Checkpoint(SAMPLE)
+    progress_file.write_text('{"version": 3, "answers": {}}')
+    Quiz(SAMPLE)
     assert "will not be recorded" in capsys.readouterr().out
 
 
 def test_static_fallback_shows_every_question_escaped_and_no_answer():
-    data, _metadata = Checkpoint(SAMPLE)._repr_mimebundle_()
+    data, _metadata = Quiz(SAMPLE)._repr_mimebundle_()
     shown, plain = data["text/html"], data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" in data
     assert "Is <code>a &lt; b</code> &amp; &lt;i&gt;so&lt;/i&gt;?" in shown
@@ -346,15 +369,16 @@ def test_static_fallback_shows_every_question_escaped_and_no_answer():
 
 
 def test_static_fallback_does_not_depend_on_progress():
-    before = Checkpoint(SAMPLE)._repr_mimebundle_()[0]
-    answer_store.record("42.1", "a", True)
-    after = Checkpoint(SAMPLE)._repr_mimebundle_()[0]
+    before = Quiz(SAMPLE)._repr_mimebundle_()[0]
+    answer_store.record("sample/colours", "a", True)
+    after = Quiz(SAMPLE)._repr_mimebundle_()[0]
     assert before["text/html"] == after["text/html"] and before["text/plain"] == after["text/plain"]
 
 
-def test_widget_script_writes_no_html_and_needs_no_network():
-    script = Checkpoint._esm
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|https?:|import\b", str(script))
+def test_browser_gets_the_files_beside_the_widget():
+    folder = Path(quiz_widget.__file__).parent
+    assert str(Quiz._esm) == (folder / "quiz_widget.js").read_text(encoding="utf-8")
+    assert str(Quiz._css) == (folder / "quiz_widget.css").read_text(encoding="utf-8")
 
 
 def test_plain_call_imports_neither_torch_nor_widgets():
