@@ -66,10 +66,10 @@ def pad_left(tokenizer, sequences: list[list[int]]) -> tuple[torch.Tensor, torch
 IGNORED = -100  # PyTorch's cross-entropy leaves out positions with this label
 
 
-def pad_labels_left(labels: list[list[int]]) -> torch.Tensor:
+def pad_labels_left(labels: list[list[int]], filler: int = IGNORED) -> torch.Tensor:
     """int64 labels of shape (rows, longest), lined up with `pad_left`'s ids; padding is not learned."""
     rows = [torch.tensor(row) for row in labels]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED, padding_side="left")
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler, padding_side="left")
 
 
 def labels(ids: list[int], prompt_length: int) -> list[int]:

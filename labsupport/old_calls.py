@@ -1,0 +1,31 @@
+"""Functions as notebooks from before the package had rooms call them. See old_names."""
+
+from __future__ import annotations
+
+import torch
+
+from labsupport.memory import planning
+from labsupport.memory.setup import Setup, config_named
+from labsupport.models import chat, gpus, model_configs
+
+FIELDS = {
+    "seq": "length",
+    "optim": "optimizer",
+    "double_quant": "double_quantization",
+    "kbit_prep": "kbit_preparation",
+}
+
+
+def plan(model: str | dict, method: str = "lora", *, gpu=None, suggest: bool = True, **options):
+    """`planning.plan` by the name of a model or a configuration, and a card's name or GiB."""
+    config = model_configs.checked(dict(model)) if isinstance(model, dict) else config_named(model)
+    fields = {FIELDS.get(name, name): value for name, value in options.items()}
+    card = None if gpu is None else gpus.find(gpu)
+    return planning.plan(Setup(config, method, **{"length": 512} | fields), card, suggest)
+
+
+def pad_left(sequences: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """int64 ids and mask of shape (rows, longest); `pad` stands in front, so the ends line up."""
+    ids = chat.pad_labels_left(sequences, pad)
+    mask = chat.pad_labels_left([[1] * len(sequence) for sequence in sequences], 0)
+    return ids, mask

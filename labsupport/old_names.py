@@ -1,0 +1,161 @@
+"""Where things are that notebooks copied before the package had rooms ask for by their old names.
+
+A learner's half-done copy in my_work/ goes on as it is. `NAMES` says for each module of then in which modules
+its contents are now, `RENAMED` which of them have another name; what is called otherwise now is in old_calls.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+
+NAMES = {
+    "base_model": ["models.base_model"],
+    "baselines_grammar": ["baselines.grammar"],
+    "baselines_prompting": ["baselines.prompting"],
+    "baselines_rules": ["baselines.rule_based"],
+    "baselines_scoring": ["baselines.prompt_scoring"],
+    "chat": ["models.chat"],
+    "checkpoints": ["teaching.quiz"],
+    "claims": ["teaching.claims"],
+    "counting": ["models.counting"],
+    "decision": ["baselines.decision"],
+    "doctor": ["upkeep.doctor"],
+    "exercises": [],
+    "exercises.counting_parameters": ["notebooks.nb03_counting_parameters.exercises"],
+    "exercises.first_fine_tune": ["notebooks.nb01_first_fine_tune.exercises"],
+    "exercises.lora_math": ["notebooks.nb02_lora_math.exercises"],
+    "exercises.memory_and_cost": ["notebooks.nb05_memory_and_cost.exercises"],
+    "exercises.nf4_quantization": ["notebooks.nb04_nf4_quantization.exercises"],
+    "exercises.start_here": ["notebooks.nb00_start_here.exercises"],
+    "experiment_list": [],
+    "experiment_list.baselines": ["notebooks.nb00_start_here.baselines_experiment"],
+    "experiment_list.spectrum": ["notebooks.nb02_lora_math.spectrum_experiment"],
+    "experiments": ["evaluation.experiments"],
+    "explorers.cost_estimator": ["explorers.cost_estimator_explorer"],
+    "explorers.decision": ["notebooks.nb00_start_here.decision_explorer"],
+    "explorers.low_rank": ["notebooks.nb02_lora_math.low_rank_explorer"],
+    "explorers.parameter_calculator": ["notebooks.nb03_counting_parameters.parameter_calculator_explorer"],
+    "explorers.quantiser": ["notebooks.nb04_nf4_quantization.quantiser_explorer"],
+    "explorers.vram_planner": ["explorers.vram_planner_explorer"],
+    "files": ["core.files"],
+    "gpus": ["models.gpus"],
+    "lora": ["models.lora", "evaluation.spectra"],
+    "memory_closed_form": ["memory.closed_form"],
+    "memory_model": ["memory.workload"],
+    "memory_stream": ["allocations.streams"],
+    "memory_trace": ["memory.tracing"],
+    "model_configs": ["models.model_configs"],
+    "nf4": ["models.nf4", "evaluation.four_bit"],
+    "plots": ["core.plots"],
+    "predictions": ["teaching.predictions"],
+    "prefixes": ["training.prefixes"],
+    "profiles": ["core.profiles"],
+    "tickets": ["tasks.tickets"],
+    "upstream": ["core.upstream"],
+    "verifications": [],
+    "verifications.counting": ["notebooks.nb03_counting_parameters.claims"],
+    "verifications.memory": ["notebooks.nb05_memory_and_cost.claims"],
+    "verifications.start_here": ["notebooks.nb00_start_here.claims"],
+}
+# What was a module is a room now: its file's contents, file by file, so that nothing else of it is loaded.
+ROOMS = {
+    "baselines": {
+        "baselines.comparisons": "PROMPTED SETS best detectable interval methods one_each paired",
+        "evaluation.metrics": "field_rights",
+    },
+    "cost": {
+        "cost.cost_model": "DEQUANTISATION PARALLEL UTILISATION compare flops_per_token weights_in_products"
+    },
+    "evaluation": {
+        "evaluation.scoring": "generate score",
+        "evaluation.metrics": "field_f1 valid_json",
+        "evaluation.intervals": "interval",
+        "evaluation.result_store": "recorded",
+    },
+    "memory": {
+        "memory.setup": "Setup",
+        "memory.prose": "report",
+        "memory.footprint": "DEPTH",
+        "allocations.streams": "CATEGORIES",
+        "old_calls": "plan",
+    },
+    "training": {"training.run_store": "recorded"},
+}
+RENAMED = {
+    "chat.pad_left": "old_calls.pad_left",
+    "lora.apart": "evaluation.toy_training.distance",
+    "lora.first_step": "evaluation.toy_training.first_step_change",
+    "lora.random_spectrum": "evaluation.spectra.of_random_signs",
+    "lora.toy_updates": "evaluation.toy_training.updates",
+    "memory_closed_form.estimate": "memory.closed_form.peak_bytes",
+    "memory_model.build": "memory.workload.build_model",
+    "memory_model.trainable": "memory.workload.trainable_parameters",
+    "memory_trace.patched": "memory.stand_ins.in_use",
+    "memory_trace.record": "memory.tracing.record_steps",
+    "nf4.coded": "evaluation.four_bit.round_trip",
+    "nf4.format_bits": "evaluation.four_bit.bits_a_weight",
+    "nf4.sample": "evaluation.four_bit.random_weights",
+    "verifications.memory.predicted": "notebooks.nb05_memory_and_cost.claims.predicted_gb",
+    "verifications.memory.reached": "notebooks.nb05_memory_and_cost.claims.when_reached",
+}
+CLAIMS = {"b3_search": "B3a", "b3_base": "B3b"}  # functions of then whose name was not their claim's id
+
+
+def found(module: str, name: str):
+    """What a module of then had under a name. AttributeError if it is not among what notebooks asked for."""
+    if new := RENAMED.get(f"{module}.{name}"):
+        place, _, name = new.rpartition(".")
+        return getattr(load(place), name)
+    for place, names in ROOMS.get(module, {}).items():
+        if name in names.split():
+            return getattr(load(place), name)
+    for place in NAMES.get(module, []):
+        holder = load(place)
+        if hasattr(holder, name):
+            return getattr(holder, name)
+        if module.startswith("verifications."):
+            key = CLAIMS.get(name, name.upper())
+            for function in vars(holder).values():
+                if getattr(function, "claim", None) == key:
+                    return function
+    raise AttributeError(f"module 'labsupport.{module}' has no attribute {name!r}")
+
+
+def load(place: str):
+    return importlib.import_module(f"labsupport.{place}")
+
+
+class ModuleOfThen(types.ModuleType):
+    """Looks for each name where it is now."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return found(self.__name__.partition(".")[2], name)
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports modules of then. Asked first: where these lay, an updated clone still has their __pycache__,
+    which Python would take for a package."""
+
+    def find_spec(self, fullname, path, target=None):
+        package, _, module = fullname.partition(".")
+        if package != "labsupport" or module not in NAMES:
+            return None
+        inside = any(name.startswith(f"{module}.") for name in NAMES)
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=inside)
+
+    def create_module(self, spec):
+        return ModuleOfThen(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+def install() -> None:
+    """Let Python find the modules of then."""
+    sys.meta_path.insert(0, Finder())

@@ -1,0 +1,99 @@
+"""Notebooks that a learner copied before the package had rooms (tests/old_layout/) go on as they are."""
+
+import ast
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fresh_process
+import pytest
+
+import labsupport
+from labsupport import old_names
+
+NOTEBOOKS = sorted((Path(__file__).parent / "old_layout").glob("*.py"))
+
+
+def uses(path: Path) -> set[tuple[str, str]]:
+    """(module, name) of everything that a notebook of then takes from the package, its hints included."""
+    code = re.sub(r"^# (?=exercises\.)", "", path.read_text(), flags=re.MULTILINE)
+    tree = ast.parse(code)
+    imports = [
+        (alias.asname or alias.name, node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("labsupport")
+        for alias in node.names
+    ]
+    modules = {local: f"{module}.{name}" for local, module, name in imports}
+    found = {(module, name) for _, module, name in imports}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            found.add((modules[node.value.id], node.attr))
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_name_of_then_is_found(path):
+    found = uses(path)
+    assert len(found) > 20
+    for module, name in sorted(found):
+        program = f"from {module} import {name}"
+        try:
+            exec(program, {})
+        except ImportError:  # an attribute of what is itself imported, such as a dict's `items`
+            package, _, inner = module.rpartition(".")
+            assert hasattr(getattr(importlib.import_module(package), inner), name), program
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_half_done_notebook_of_then_runs_to_its_end(path, tmp_path):
+    code = "from IPython.display import display\n" + path.read_text() + "\nprint('to the end')\n"
+    printed = fresh_process.run(
+        code,
+        LAB_PROFILE="smoke",
+        LAB_RUNS=str(tmp_path),
+        LAB_THREADS="1",
+        LAB_PROGRESS=str(tmp_path / "p.json"),
+    )
+    assert printed.endswith("to the end")
+
+
+def test_what_never_was_is_still_an_error():
+    for program in ("import labsupport.nonsense", "from labsupport.memory import nonsense"):
+        with pytest.raises(ImportError):
+            exec(program, {})
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        importlib.import_module("labsupport.baselines").nonsense  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        importlib.import_module("labsupport.chat").nonsense  # noqa: B018
+
+
+def test_no_module_of_now_is_hidden():
+    package = Path(labsupport.__file__).parent
+    for name in old_names.NAMES:
+        path = package / name.replace(".", "/")
+        assert not path.with_suffix(".py").exists() and not (path / "__init__.py").exists(), name
+
+
+def test_a_left_over_folder_of_compiled_files_is_no_package(tmp_path):
+    clone = tmp_path / "clone"
+    shutil.copytree(Path(labsupport.__file__).parent, clone / "labsupport")
+    (clone / "labsupport" / "checkpoints" / "__pycache__").mkdir(parents=True, exist_ok=True)
+    program = (
+        "import labsupport; from labsupport import checkpoints; print(labsupport.__file__, checkpoints.ask)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=clone, capture_output=True, text=True)
+    assert str(clone) in done.stdout and "function ask" in done.stdout, done.stderr
+
+
+def test_old_names_cost_nothing_until_they_are_used():
+    program = (
+        "import sys, labsupport, labsupport.memory, labsupport.evaluation, labsupport.training\n"
+        "from labsupport.memory import setup\n"
+        "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
