@@ -6,7 +6,8 @@ import torch
 
 from labsupport.memory import planning
 from labsupport.memory.setup import Setup, config_named
-from labsupport.models import chat, gpus, model_configs
+from labsupport.models import chat
+from labsupport.sizes import gpus, model_configs
 
 FIELDS = {
     "seq": "length",

@@ -433,26 +433,26 @@ for where, why in DISAGREEMENTS.items():
 # What this notebook settles of the guides' claims, for this model and this task:
 
 # %% tags=["core", "claim-N7"]
-from labsupport.notebooks.nb00_start_here import claims as verified
+from labsupport.notebooks.nb00_start_here import claims as measured
 
 print("Prompting gets you 80 % of the way (guide 003): not reproduced here.")
-print("  ", verified.n7())
+print("  ", measured.exact_match_of_the_best_prompt())
 
 # %% tags=["core", "claim-N8"]
 print("Prompt, then retrieval, and fine-tuning as the third thing to try (guide 004): imprecise.")
-print("   It leaves out the model-free baseline.", verified.n8())
+print("   It leaves out the model-free baseline.", measured.rules_beat_the_best_prompt())
 
 # %% tags=["core", "claim-N9"]
 print("Constrained decoding is what guarantees the output's structure (guide 001): holds.")
-print("  ", verified.n9())
+print("  ", measured.constrained_replies_are_valid())
 
 # %% tags=["core", "claim-N10"]
 print("Few-shot prompting costs little, just more tokens (guide 003): imprecise.")
-print("  ", verified.n10())
+print("  ", measured.examples_cost_tokens())
 
 # %% tags=["core", "claim-N11"]
 print("LoRA costs 10 to 100 dollars (guide 003): not testable without a GPU.")
-print("  ", verified.n11())
+print("  ", measured.gpu_hours_of_lora_on_7b())
 
 # %% [markdown]
 # ## Checkpoint

@@ -59,7 +59,6 @@ from labsupport.teaching import predictions
 from labsupport.training import prefixes, run_store
 from labsupport.teaching.claims import expect
 from labsupport.notebooks.nb01_first_fine_tune import exercises
-from labsupport.notebooks.nb00_start_here.baselines_experiment import TRAIN_ROWS
 
 # %% tags=["core", "nbval-ignore-output"]
 profile = profiles.current()
@@ -92,9 +91,9 @@ print(tickets.SYSTEM_PROMPT)
 # %% [markdown]
 # ## What the untuned model does
 #
-# `base` is a folder (or, on a GPU, a model's name on the Hugging Face hub). The number format comes from
-# the profile: bfloat16 where the processor is fast at it, float32 elsewhere, and 4-bit NF4 on GPUs up to
-# 24 GB (notebook 04 explains that).
+# `base` is a folder (on a GPU one that was fetched from the Hugging Face hub, at a fixed revision). The
+# number format comes from the profile: bfloat16 where the processor is fast at it, float32 elsewhere, and
+# 4-bit NF4 on GPUs up to 24 GB (notebook 04 explains that).
 
 # %% tags=["core"]
 base = base_model.path()
@@ -361,7 +360,7 @@ plots.show(fig, f"Training loss over {steps[-1]} steps, falling fast and then sl
 # the live run we take a sample that your machine can score in a few minutes.
 
 # %% tags=["core"]
-lookalike = list({row["family"]: row for row in tickets.load("test_lookalike")}.values())
+lookalike = tickets.one_of_each_family(tickets.load("test_lookalike"))
 sets = {
     "lookalike": lookalike[:: max(1, len(lookalike) // profile.eval_families)],
     "production": tickets.load("test_production")[: profile.eval_rows],
@@ -629,7 +628,7 @@ others_record = experiments.published("baselines")
 others = comparisons.methods(others_record)
 rows_of = {
     "rules": len(tickets.load("train")),
-    "rules_few": TRAIN_ROWS,
+    "rules_few": comparisons.TRAIN_ROWS,
     "LoRA": profiles.get("cpu").train_rows,
 }
 print("training rows in these records:", rows_of)

@@ -47,8 +47,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from labsupport.evaluation import experiments, intervals
-from labsupport.models import base_model, chat, counting, lora
+from labsupport.evaluation import experiments, intervals, spectra, toy_training
+from labsupport.models import base_model, chat, lora
+from labsupport.sizes import counting
 from labsupport.teaching import quiz
 from labsupport.core import plots, profiles
 from labsupport.tasks import tickets
@@ -151,6 +152,7 @@ def kurtosis(values: torch.Tensor) -> float:
     return ((centred**4).mean() / (centred**2).mean() ** 2).item()
 
 
+torch.manual_seed(0)
 gaussian_config = LoraConfig(r=16, target_modules=["0"], init_lora_weights="gaussian")
 other = get_peft_model(nn.Sequential(nn.Linear(1536, 576, bias=False)), gaussian_config)
 gaussian = other.base_model.model[0].lora_A["default"].weight
@@ -383,8 +385,8 @@ gradients_of = exercises.factor_gradients.or_reference(factor_gradients)
 # %% tags=["core"]
 model, tokenizer = base_model.load("smollm2-135m-instruct", dtype="float32", device="cpu")
 batch = [chat.encode_example(tokenizer, row) for row in tickets.load("train")[:2]]
-ids, mask = chat.pad_left([e.ids for e in batch], tokenizer.pad_token_id)
-wanted, _ = chat.pad_left([chat.labels(e.ids, e.prompt_length) for e in batch], chat.IGNORED)
+ids, mask = chat.pad_left(tokenizer, [e.ids for e in batch])
+wanted = chat.pad_labels_left([chat.labels(e.ids, e.prompt_length) for e in batch])
 with torch.no_grad():
     before = model(input_ids=ids, attention_mask=mask).logits
 torch.manual_seed(0)
@@ -419,8 +421,8 @@ for name, layer in looked_at.items():
 #
 # Guide 001: r = 16 with alpha = 32 "behaves equivalently" to alpha = 16 with the learning rate doubled.
 # We try it on a problem small enough to be exact: one LoRA layer in float64, 48 × 64 and of rank 8, learns
-# a target matrix in 200 steps. `lora.toy_updates(optimizer, alpha, lr_a, lr_b)` returns $\Delta W$ after each
-# step; `lora.apart` is the distance of two runs, relative to the first.
+# a target matrix in 200 steps. `toy_training.updates(optimizer, alpha, lr_a, lr_b)` returns $\Delta W$ after
+# each step; `toy_training.distance` is the distance of two runs, relative to the first.
 #
 # How far apart will the two be under Adam after 200 steps?
 
@@ -429,11 +431,11 @@ guess = None  # your guess, in percent of the update
 
 # %% tags=["core"]
 lr = 2e-4
-doubled = lora.toy_updates("adam", 32, lr, lr)
-claimed = lora.toy_updates("adam", 16, 2 * lr, 2 * lr)
+doubled = toy_training.updates("adam", 32, lr, lr)
+claimed = toy_training.updates("adam", 16, 2 * lr, 2 * lr)
 for step in (1, 2, 10, 50, 200):
-    print(f"step {step:3d}: {100 * lora.apart(doubled, claimed, step):.2g} % apart")
-predictions.compare(guess, 100 * lora.apart(doubled, claimed, 200), unit="%")
+    print(f"step {step:3d}: {100 * toy_training.distance(doubled, claimed, step):.2g} % apart")
+predictions.compare(guess, 100 * toy_training.distance(doubled, claimed, 200), unit="%")
 
 # %% [markdown]
 # Equal in the first step, because $A$ stands still; then $A$ moves twice as far in one of them. What *is* the
@@ -446,11 +448,11 @@ predictions.compare(guess, 100 * lora.apart(doubled, claimed, 200), unit="%")
 # %% tags=["core"]
 root = math.sqrt(2)
 same = {
-    "lr of B doubled": lora.toy_updates("adam", 16, lr, 2 * lr),
-    "lr and A times sqrt(2)": lora.toy_updates("adam", 16, root * lr, root * lr, a_factor=root),
+    "lr of B doubled": toy_training.updates("adam", 16, lr, 2 * lr),
+    "lr and A times sqrt(2)": toy_training.updates("adam", 16, root * lr, root * lr, a_factor=root),
 }
 for name, run in same.items():
-    worst = max(lora.apart(doubled, run, step) for step in range(1, 201))
+    worst = max(toy_training.distance(doubled, run, step) for step in range(1, 201))
     print(f"Adam, {name}: equal to 1e-9 at every step: {worst < 1e-9}")
     assert worst < 1e-9
 
@@ -462,18 +464,18 @@ for name, run in same.items():
 
 # %% tags=["core"]
 lr_sgd = 1e-2
-doubled_sgd = lora.toy_updates("sgd", 32, lr_sgd, lr_sgd)
-fourfold = lora.toy_updates("sgd", 16, 4 * lr_sgd, 4 * lr_sgd)
-single = lora.toy_updates("sgd", 16, lr_sgd, lr_sgd)
+doubled_sgd = toy_training.updates("sgd", 32, lr_sgd, lr_sgd)
+fourfold = toy_training.updates("sgd", 16, 4 * lr_sgd, 4 * lr_sgd)
+single = toy_training.updates("sgd", 16, lr_sgd, lr_sgd)
 print(f"first update, alpha 32 over alpha 16: {(doubled_sgd[1].norm() / single[1].norm()).item():.3g}")
 for step in (1, 2, 10, 50):
-    print(f"4 x lr, step {step:3d}: {100 * lora.apart(doubled_sgd, fourfold, step):.2g} % apart")
+    print(f"4 x lr, step {step:3d}: {100 * toy_training.distance(doubled_sgd, fourfold, step):.2g} % apart")
 same = {
-    "lr of B times 4": lora.toy_updates("sgd", 16, lr_sgd, 4 * lr_sgd),
-    "2 x lr, A times sqrt(2)": lora.toy_updates("sgd", 16, 2 * lr_sgd, 2 * lr_sgd, a_factor=root),
+    "lr of B times 4": toy_training.updates("sgd", 16, lr_sgd, 4 * lr_sgd),
+    "2 x lr, A times sqrt(2)": toy_training.updates("sgd", 16, 2 * lr_sgd, 2 * lr_sgd, a_factor=root),
 }
 for name, run in same.items():
-    worst = max(lora.apart(doubled_sgd, run, step) for step in range(1, 201))
+    worst = max(toy_training.distance(doubled_sgd, run, step) for step in range(1, 201))
     print(f"SGD, {name}: equal to 1e-9 at every step: {worst < 1e-9}")
     assert worst < 1e-9
 
@@ -482,17 +484,17 @@ for name, run in same.items():
 # 0.1?
 
 # %% tags=["core"]
-decayed = lora.toy_updates("adam", 32, lr, lr, weight_decay=0.1)
-other = lora.toy_updates("adam", 16, root * lr, root * lr, a_factor=root, weight_decay=0.1)
-print(f"with weight decay 0.1, after 200 steps: {100 * lora.apart(decayed, other, 200):.1g} % apart")
+decayed = toy_training.updates("adam", 32, lr, lr, weight_decay=0.1)
+other = toy_training.updates("adam", 16, root * lr, root * lr, a_factor=root, weight_decay=0.1)
+apart = 100 * toy_training.distance(decayed, other, 200)
+print(f"with weight decay 0.1, after 200 steps: {apart:.1g} % apart")
 
 # %% tags=["core"]
 fig, axes = plots.figure()
 steps = range(1, 201)
-axes.plot(
-    steps, [100 * lora.apart(doubled, claimed, s) for s in steps], color=plots.ORANGE, label="Adam, 2 lr"
-)
-sgd_apart = [100 * lora.apart(doubled_sgd, fourfold, s) for s in steps]
+adam_apart = [100 * toy_training.distance(doubled, claimed, s) for s in steps]
+axes.plot(steps, adam_apart, color=plots.ORANGE, label="Adam, 2 lr")
+sgd_apart = [100 * toy_training.distance(doubled_sgd, fourfold, s) for s in steps]
 axes.plot(steps, sgd_apart, color=plots.BLUE, linestyle="--", label="SGD, 4 lr")
 axes.axhline(0, color=plots.GREY, linestyle=":", label="the exact rules")
 axes.set(xlabel="step", ylabel="distance of the updates (%)")
@@ -523,7 +525,7 @@ rules = {
 growth = {}
 for optimizer in ("adam", "sgd"):
     for rule, settings in rules.items():
-        sizes = [lora.first_step(optimizer, rank, *settings(rank)) for rank in ranks]
+        sizes = [toy_training.first_step_change(optimizer, rank, *settings(rank)) for rank in ranks]
         growth[optimizer, rule] = [size / sizes[0] for size in sizes]
         text = "  ".join(f"{value:7.3g}" for value in growth[optimizer, rule])
         print(f"{optimizer:5s} {rule:12s} r = 4, 16, 64, 256: {text}")
@@ -643,7 +645,7 @@ print("median rank for 90 % of the energy")
 print(f"{'':10s}", *(f"{arm:>15s}" for arm in arms), f"{'random signs':>15s}")
 for module in spectrum_experiment.MODULES:
     shape = next(m["shape"] for m in arms["adamw"]["matrices"] if m["module"] == module)
-    signs = rank_of(lora.random_spectrum(*shape).tolist(), 0.9)
+    signs = rank_of(spectra.of_random_signs(*shape).tolist(), 0.9)
     print(f"{module:10s}", *(f"{median_rank(arm, module):15.0f}" for arm in arms), f"{signs:15d}")
 predictions.compare(guess, median_rank("adamw"))
 
@@ -660,7 +662,7 @@ for panel, module in zip(axes, ("q_proj", "v_proj", "down_proj"), strict=True):
         shares = zip(*(m["energy"] for m in matrices), strict=True)
         curve = [100 * statistics.median(values) for values in shares]
         panel.plot(spectrum_experiment.RANKS, curve, color=colour, linestyle=line, label=arm)
-    noise = 100 * lora.energy_curve(lora.random_spectrum(*matrices[0]["shape"]))
+    noise = 100 * spectra.energy_curve(spectra.of_random_signs(*matrices[0]["shape"]))
     panel.plot(range(1, len(noise) + 1), noise, color=plots.GREY, linestyle=":", label="random signs")
     panel.set(xlabel="rank", title=module, xscale="log")
 axes[0].set_ylabel("energy kept (%)")
@@ -758,7 +760,7 @@ print(f"   PEFT's A has the kurtosis {kurtosis(A):.2f}: uniform (1.8), not Gauss
 
 # %% tags=["core", "claim-C1"]
 print("Alpha doubled is the learning rate doubled (guide 001): wrong.")
-print(f"   Adam: {100 * lora.apart(doubled, claimed, 200):.2g} % apart after 200 steps;", end=" ")
+print(f"   Adam: {100 * toy_training.distance(doubled, claimed, 200):.2g} % apart after 200 steps;", end=" ")
 print("exact is the learning rate of B doubled. SGD: 4 times, in the first step.")
 
 # %% tags=["core", "claim-C4"]

@@ -48,12 +48,13 @@ from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_mo
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from labsupport.core import plots
-from labsupport.models import base_model, counting, model_configs
+from labsupport.models import base_model
+from labsupport.sizes import counting, model_configs
 from labsupport.teaching import predictions, quiz
 from labsupport.notebooks.nb03_counting_parameters import exercises
 from labsupport.notebooks.nb03_counting_parameters import parameter_calculator_explorer
 from labsupport.core.files import LabError
-from labsupport.notebooks.nb03_counting_parameters import claims as verifications
+from labsupport.notebooks.nb03_counting_parameters import claims as measured
 
 # %% [markdown]
 # ## One matrix
@@ -168,8 +169,8 @@ for name, model in models.items():
     assert whole_model(model_configs.find(name)) == built
 
 # %% [markdown]
-# Equal to the last digit (`tests/test_counting.py` does this for sixteen models). Where do the parameters
-# sit?
+# Equal to the last digit (`tests/sizes/test_counting.py` does this for sixteen models). Where do the
+# parameters sit?
 
 # %% tags=["core"]
 fig, axes = plots.figure()
@@ -229,9 +230,9 @@ exercises.lora_count.check(lora_count)
 lora_of = exercises.lora_count.or_reference(lora_count)
 
 # %% tags=["core"]
-measured = lora_of(llama2, 16, counting.ALL_LINEAR)
-predictions.compare(guess, measured / 1e6, unit="million")
-print(f"{measured:,}; a layer: {verifications.b20()}")
+counted = lora_of(llama2, 16, counting.ALL_LINEAR)
+predictions.compare(guess, counted / 1e6, unit="million")
+print(f"{counted:,}; a layer: {measured.all_matrices_of_a_layer()}")
 
 # %% [markdown]
 # 131,072 is no average: it is the value of the four attention matrices. The three matrices of the MLP cost
@@ -349,7 +350,7 @@ predictions.compare(guess, len(found), unit="configurations")
 # two of the MLP's matrices. A count does not identify a recipe. And the total?
 
 # %% tags=["core"]
-print(verifications.b3_base())
+print(measured.guide_002s_base_is_not_mistral())
 
 # %% [markdown]
 # The guide's total without its adapter is no Mistral-7B-v0.3: the two numbers do not even come from one
@@ -398,7 +399,7 @@ for name in ("llama-2-7b", "mistral-7b-v0.3", "smollm2-135m"):
 # (Houlsby), two small networks a layer, are not in PEFT; notebook 10 builds one.
 
 # %% tags=["optional"]
-print("Llama-2-7B, 4096 to 64 to 4096, two a layer:", verifications.b15())
+print("Llama-2-7B, 4096 to 64 to 4096, two a layer:", measured.bottleneck_adapters_of_64())
 
 # %% [markdown]
 # ## The adapter's file
@@ -504,7 +505,7 @@ assert weights_of(described) + lora_of(small, 16, counting.ALL_LINEAR) == total
 # come from PEFT; a naive sum would not give it either:
 
 # %% tags=["core"]
-print(verifications.b4())
+print(measured.mistral_in_4_bit())
 
 # %% [markdown]
 # ## What bad input is told
@@ -535,23 +536,23 @@ parameter_calculator_explorer.explore()
 
 # %% tags=["core", "claim-B3"]
 print("Mistral-7B-v0.3, rank 16, all seven: 27,262,976 of 7,268,633,600 (guide 002): wrong.")
-print("  ", verifications.b3())
+print("  ", measured.mistral_all_linear())
 
 # %% tags=["core", "claim-B2"]
 print("Llama-2-7B, rank 16, all seven: about 29.4M, 0.44 % (guide 002): wrong.")
-print("  ", verifications.b2())
+print("  ", measured.llama_2_all_linear())
 
 # %% tags=["core", "claim-B7"]
 print("Rank 16 on q and v of a 7B: about 5M, 0.07 % (guide 004): imprecise.")
-print("  ", verifications.b7())
+print("  ", measured.query_and_value_of_7b_models())
 
 # %% tags=["core", "claim-B4"]
 print("QLoRA prints all params: 3,778,682,880 (guide 002): wrong.")
-print("  ", verifications.b4())
+print("  ", measured.mistral_in_4_bit())
 
 # %% tags=["core", "claim-F2"]
 print("The adapter of rank 16 on all seven modules of Mistral is about 50 MB (guide 002): wrong.")
-print("  ", verifications.f2())
+print("  ", measured.adapter_file_of_mistral())
 
 # %% [markdown]
 # ## Checkpoint

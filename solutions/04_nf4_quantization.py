@@ -47,7 +47,9 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from labsupport.core import plots, profiles
-from labsupport.models import base_model, model_configs, nf4
+from labsupport.evaluation import four_bit
+from labsupport.models import base_model, nf4
+from labsupport.sizes import model_configs
 from labsupport.teaching import predictions
 from labsupport.notebooks.nb04_nf4_quantization import exercises
 from labsupport.notebooks.nb04_nf4_quantization import quantiser_explorer
@@ -135,7 +137,7 @@ exercises.quantize.check(quantize)
 # %% tags=["core"]
 # exercises.quantize.hint()
 quantize_to = exercises.quantize.or_reference(quantize)
-weight = nf4.sample("Gaussian", 2**20).view(1024, 1024)  # a million normal random numbers
+weight = four_bit.random_weights("Gaussian", 2**20).view(1024, 1024)  # a million normal random numbers
 codes, absmax = quantize_to(weight, codebook, 64)
 print("codes", tuple(codes.shape), codes.dtype, codes[:8].tolist())
 print("absmax", tuple(absmax.shape), absmax.dtype, "mean", round(absmax.mean().item(), 2))
@@ -192,7 +194,7 @@ assert torch.equal(restored, bnb_functional.dequantize_4bit(library_bytes, state
 guess = None  # your guess, in percent
 
 # %% tags=["core"]
-error = nf4.relative_error(weight, restored)
+error = four_bit.relative_error(weight, restored)
 predictions.compare(guess, 100 * error, unit="%")
 print(f"a typical weight is off by {100 * error**0.5:.1f} % of the weights' standard deviation")
 
@@ -206,13 +208,13 @@ print(f"a typical weight is off by {100 * error**0.5:.1f} % of the weights' stan
 guess = None  # your guess, in percent
 
 # %% tags=["core"]
-shares = nf4.occupancy(codes)
+shares = four_bit.occupancy(codes)
 predictions.compare(guess, 100 * shares.max().item(), unit="%")
 print(f"the emptiest level holds {100 * shares.min():.2f} %")
-print(f"entropy of the codes: {nf4.entropy(shares):.2f} of 4 bits")
+print(f"entropy of the codes: {four_bit.entropy(shares):.2f} of 4 bits")
 
 # %% tags=["core"]
-best = nf4.lloyd_max(weight.view(-1, 64))  # the levels with the least squared error
+best = four_bit.lloyd_max(weight.view(-1, 64))  # the levels with the least squared error
 fig, panels = plots.figure(columns=2)
 panels[0].bar(range(16), 100 * shares, color=plots.BLUE)
 panels[0].axhline(6.25, color=plots.ORANGE)
@@ -233,13 +235,13 @@ plots.show(
 # %% [markdown]
 # Neither half of the sentence holds. The bins would be nearly equal if a block ended where the codebook does,
 # at 1.85 sigma; a block of 64 reaches 2.6, so the outer levels are used little. And the levels are
-# quantiles, not the values with the least error, which Lloyd's algorithm finds (`nf4.lloyd_max`).
+# quantiles, not the values with the least error, which Lloyd's algorithm finds (`four_bit.lloyd_max`).
 #
 # The larger the block, the further out its largest weight, and the more of the four bits is wasted:
 
 # %% tags=["core"]
 for size in (32, 64, 256, 1024, 4096):
-    used = nf4.entropy(nf4.occupancy(nf4.quantize_blocks(weight, codebook, size)[0]))
+    used = four_bit.entropy(four_bit.occupancy(nf4.quantize_blocks(weight, codebook, size)[0]))
     print(f"blocks of {size:4d}: {used:.2f} of 4 bits used")
 
 # %% [markdown]
@@ -263,7 +265,8 @@ guess = None  # your guess: INT4's error divided by NF4's
 def compare_formats(weight: torch.Tensor, size: int) -> dict[str, float]:
     """Relative squared error of each format."""
     blocks = weight.view(-1, size)
-    return {name: nf4.relative_error(blocks, nf4.coded(blocks, name)[1]) for name in nf4.FORMATS}
+    restored = {name: four_bit.round_trip(blocks, name)[1] for name in four_bit.FORMATS}
+    return {name: four_bit.relative_error(blocks, found) for name, found in restored.items()}
 
 
 errors = compare_formats(weight, 64)
@@ -271,21 +274,21 @@ predictions.compare(guess, errors["INT4 -8..7"] / errors["NF4"])
 
 # %% tags=["core"]
 sizes = (32, 64, 256, 1024, 4096)
-heavy = nf4.sample("Student t5", 2**20)  # heavy tails: a few weights far out
+heavy = four_bit.random_weights("Student t5", 2**20)  # heavy tails: a few weights far out
 table = {
     kind: {size: compare_formats(w, size) for size in sizes}
     for kind, w in (("Gaussian", weight), ("Student t5", heavy))
 }
 for kind, by_size in table.items():
     print(f"{kind}: error in %, by block size\n{'':14s}", *(f"{size:7d}" for size in sizes))
-    for name in nf4.FORMATS:
+    for name in four_bit.FORMATS:
         print(f"  {name:12s}", *(f"{100 * by_size[size][name]:7.2f}" for size in sizes))
 
 # %% tags=["core"]
 fig, panels = plots.figure(columns=2)
 colours = (plots.BLUE, plots.GREY, plots.GREY, plots.ORANGE, plots.PURPLE, plots.GREEN)
 for axes, (kind, by_size) in zip(panels, table.items(), strict=True):
-    for name, colour in zip(nf4.FORMATS, colours, strict=True):
+    for name, colour in zip(four_bit.FORMATS, colours, strict=True):
         style = ":" if name == "INT4 -7..7" else "-"
         values = [by_size[size][name] / by_size[size]["NF4"] for size in sizes]
         axes.plot(sizes, values, style, marker="o", markersize=3, color=colour, label=name)
@@ -309,8 +312,8 @@ plots.show(
 
 # %% tags=["core"]
 small = table["Gaussian"][32]["NF4"]
-assert nf4.format_bits("NF4", 32) == nf4.format_bits("INT4 min-max", 64)
-print(f"{nf4.format_bits('NF4', 32):.3f} bits a weight, both:")
+assert four_bit.bits_a_weight("NF4", 32) == four_bit.bits_a_weight("INT4 min-max", 64)
+print(f"{four_bit.bits_a_weight('NF4', 32):.3f} bits a weight, both:")
 print(f"  NF4, blocks of 32          {100 * small:.2f} %")
 print(f"  INT4 min-max, blocks of 64 {100 * errors['INT4 min-max']:.2f} %")
 assert small < errors["INT4 min-max"]
@@ -327,7 +330,7 @@ assert small < errors["INT4 min-max"]
 guess = None  # your guess, 0 to 63
 
 # %% tags=["core"]
-block = nf4.sample("Gaussian", 64)
+block = four_bit.random_weights("Gaussian", 64)
 block[7] = 40
 outlier_codes, _ = quantize_to(block, codebook, 64)
 zeros = (outlier_codes == 7).sum().item()  # code 7 is the level 0
@@ -382,7 +385,7 @@ assert 8 * (before - after) / weight.numel() == 0.373046875
 
 # %% tags=["core"]
 double = nf4.dequantize(nf4.quantize(weight, 64, double=True))
-growth = nf4.relative_error(weight, double) / error - 1
+growth = four_bit.relative_error(weight, double) / error - 1
 print(f"the squared error grows by {100 * growth:.1g} %")
 assert 0 < growth < 0.01
 
@@ -438,11 +441,12 @@ for bad, size in (
 # it. But on a CPU with AVX-512, bitsandbytes 0.50.2 *restores* such rows with the wrong scales:
 
 # %% tags=["core", "nbval-ignore-output"]
-odd = nf4.sample("Gaussian", 64 * 96).view(64, 96) * torch.linspace(1, 5, 64)[:, None]
+odd = four_bit.random_weights("Gaussian", 64 * 96).view(64, 96) * torch.linspace(1, 5, 64)[:, None]
 codes_4bit, s = bnb_functional.quantize_4bit(odd, quant_type="nf4", blocksize=64)
 print("this CPU:", torch.backends.cpu.get_cpu_capability())
-print(f"error, ours:    {100 * nf4.relative_error(odd, nf4.dequantize(nf4.quantize(odd, 64, False))):.2f} %")
-print(f"error, library: {100 * nf4.relative_error(odd, bnb_functional.dequantize_4bit(codes_4bit, s)):.2f} %")
+ours, library = nf4.dequantize(nf4.quantize(odd, 64, False)), bnb_functional.dequantize_4bit(codes_4bit, s)
+print(f"error, ours:    {100 * four_bit.relative_error(odd, ours):.2f} %")
+print(f"error, library: {100 * four_bit.relative_error(odd, library):.2f} %")
 
 # %% [markdown]
 # No warning comes. Use a block size that divides the row length: with 64, that holds for every model of this
@@ -493,14 +497,14 @@ class Linear4bit(torch.autograd.Function):
 # Compare with the library's layer, in output and in gradient:
 
 # %% tags=["core"]
-W = nf4.sample("Gaussian", 128 * 256, seed=1).view(128, 256)
+W = four_bit.random_weights("Gaussian", 128 * 256, seed=1).view(128, 256)
 mine = nf4.quantize(W, 64, double=False)
 layer = bnb.nn.Linear4bit(256, 128, bias=False, quant_type="nf4")
 layer.weight = bnb.nn.Params4bit(W, requires_grad=False, quant_type="nf4", compress_statistics=False)
 layer = layer.to("cpu")  # this quantises
 
 # %% tags=["core"]
-x = nf4.sample("Gaussian", 8 * 256, seed=2).view(8, 256)
+x = four_bit.random_weights("Gaussian", 8 * 256, seed=2).view(8, 256)
 results = []
 for function in (lambda x: Linear4bit.apply(x, mine.packed, mine.absmax, W.shape), layer):
     inputs = x.clone().requires_grad_()
@@ -527,10 +531,10 @@ def kept_bytes(function) -> int:
     return sum(kept)
 
 
-four_bit = kept_bytes(lambda x: Linear4bit.apply(x, mine.packed, mine.absmax, W.shape))
+kept_4bit = kept_bytes(lambda x: Linear4bit.apply(x, mine.packed, mine.absmax, W.shape))
 dense = kept_bytes(lambda x: F.linear(x, W))
-print(f"{four_bit:,} bytes for the 4-bit layer, {dense:,} for the float32 one")
-assert four_bit == W.numel() // 2 + 4 * W.numel() // 64
+print(f"{kept_4bit:,} bytes for the 4-bit layer, {dense:,} for the float32 one")
+assert kept_4bit == W.numel() // 2 + 4 * W.numel() // 64
 
 # %% [markdown]
 # These are weights, which are in memory anyway. The *activations*, here `x` and `y`, have the same size
@@ -603,7 +607,7 @@ print("in 32 Gaussian weights:", len(weight.view(-1, 32)[0].unique()))
 
 # %% tags=["core"]
 on_real, on_random = compare_formats(real, 32), table["Gaussian"][32]
-for name in nf4.FORMATS:
+for name in four_bit.FORMATS:
     print(f"{name:12s} {100 * on_real[name]:.2f} % on this model, {100 * on_random[name]:.2f} % on Gaussian")
 assert on_real["INT4 min-max"] < 0.01 * on_random["INT4 min-max"]
 

@@ -58,7 +58,7 @@ from labsupport.cost import cost_model
 from labsupport.explorers import cost_estimator_explorer, vram_planner_explorer
 from labsupport.memory import closed_form, planning, prose, stand_ins, tracing, workload
 from labsupport.memory.setup import Setup, config_named
-from labsupport.models import counting, gpus, model_configs
+from labsupport.sizes import counting, gpus, model_configs
 from labsupport.notebooks.nb05_memory_and_cost import claims as measured
 from labsupport.notebooks.nb05_memory_and_cost import exercises
 from labsupport.teaching import claims, predictions, quiz

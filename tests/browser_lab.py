@@ -1,4 +1,4 @@
-"""JupyterLab as a learner starts it, in headless Chromium, for tests/test_browser.py.
+"""JupyterLab as a learner starts it, in headless Chromium, for tests/notebooks/test_browser.py.
 
 `lab.open_lab` itself starts the server, so that the tests see the learner's options. What the tests add
 comes through a configuration folder of their own: the application object in the page, and every cell in
@@ -252,9 +252,10 @@ class Notebook:
         assert self.page.evaluate("window.labRan") is True
         self.settle()
         code = [cell for cell in self.cells() if cell["cell_type"] == "code"]
-        assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
         outputs = [output for cell in code for output in cell["outputs"]]
-        assert not [output for output in outputs if output["output_type"] == "error"]
+        errors = [output for output in outputs if output["output_type"] == "error"]
+        assert not errors, f"{errors[0]['ename']}: {errors[0]['evalue']}"  # the cells below it never ran
+        assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
 
     def settle(self) -> None:
         """Until the kernel has answered all it was sent and the page has drawn it."""

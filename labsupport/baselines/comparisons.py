@@ -27,6 +27,7 @@ ABOUT = {
 PROMPTED = ("zero_shot", "few_shot", "retrieved")
 
 SETS = ("test_lookalike", "test_production")
+TRAIN_ROWS = 512  # one of each family: what examples are taken from, and what LoRA trains on
 
 FLAGS = {True: "1", False: "0"}
 

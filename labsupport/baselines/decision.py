@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from labsupport.core.files import LabError
 from labsupport.cost import cost_model
-from labsupport.models import gpus
+from labsupport.sizes import gpus
 
 NEEDS = {
     "know": "know my documents",

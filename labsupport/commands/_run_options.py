@@ -8,7 +8,7 @@ import argparse
 def add(parser: argparse.ArgumentParser) -> None:
     """The options for the model, the method and checkpointing."""
     from labsupport.memory import setup as runs
-    from labsupport.models import model_configs
+    from labsupport.sizes import model_configs
 
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help=f"one of {', '.join(model_configs.names())}")
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def setup(asked: argparse.Namespace, **others):
     """The Setup of what `add` asked for; others: the remaining fields. LabError for a bad model."""
     from labsupport.memory import setup as runs
-    from labsupport.models import model_configs
+    from labsupport.sizes import model_configs
 
     return runs.Setup(
         config=model_configs.read(asked.config) if asked.config else runs.config_named(asked.model),

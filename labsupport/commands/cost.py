@@ -10,7 +10,7 @@ HELP = "how long a fine-tune takes on a rented GPU, and what it costs"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    from labsupport.models import gpus
+    from labsupport.sizes import gpus
 
     parser.epilog = (
         "Operations of the fine-tune, over what a card really sustains, times a rate. Nothing here was "
@@ -37,7 +37,7 @@ def run(asked: argparse.Namespace) -> int:
 
     from labsupport.cost import cost_model, data_file
     from labsupport.memory.setup import checked
-    from labsupport.models import gpus
+    from labsupport.sizes import gpus
 
     rows, tokens = asked.rows, asked.tokens
     if asked.data:

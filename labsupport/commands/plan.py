@@ -12,7 +12,7 @@ HELP = "how much GPU memory a fine-tune needs, and does it fit"
 def arguments(parser: argparse.ArgumentParser) -> None:
     from labsupport.core import dtypes
     from labsupport.memory import setup as runs
-    from labsupport.models import gpus
+    from labsupport.sizes import gpus
 
     parser.epilog = (
         "The real training step is traced on the meta device. Nothing here needs a GPU and nothing was "
@@ -50,7 +50,7 @@ def run(asked: argparse.Namespace) -> int:
     import json
 
     from labsupport.memory import planning, prose
-    from labsupport.models import gpus
+    from labsupport.sizes import gpus
 
     setup = _run_options.setup(
         asked,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from labsupport.core.files import LabError
 from labsupport.memory import closed_form, prose
 from labsupport.memory.setup import Setup
-from labsupport.models import counting, gpus
+from labsupport.sizes import counting, gpus
 
 PRODUCT = 2  # operations of a token with one weight: a multiplication and an addition
 # Share of the promised arithmetic that fine-tuning sustains on one card. An assumption: the MPT training

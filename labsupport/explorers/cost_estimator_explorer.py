@@ -13,8 +13,8 @@ from labsupport.core.text import span
 from labsupport.cost import cost_model
 from labsupport.memory import prose
 from labsupport.memory.setup import FOUR_BIT, METHODS, Setup, checked, config_named
-from labsupport.models import gpus as cards
-from labsupport.models import model_configs
+from labsupport.sizes import gpus as cards
+from labsupport.sizes import model_configs
 from labsupport.teaching.explorer_shell import Explorer, View
 
 WIDE = 30  # where the longest time is so many times the shortest, the axis is logarithmic

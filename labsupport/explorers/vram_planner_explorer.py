@@ -15,7 +15,7 @@ from labsupport.allocations.streams import CATEGORIES, GIB
 from labsupport.core import dtypes, plots, text
 from labsupport.memory import closed_form, footprint, planning, prose
 from labsupport.memory.setup import METHODS, OPTIMIZERS, Setup, checked, config_named
-from labsupport.models import counting, gpus, model_configs
+from labsupport.sizes import counting, gpus, model_configs
 from labsupport.teaching.explorer_shell import Explorer, View
 
 COLORS = {

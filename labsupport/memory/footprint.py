@@ -5,7 +5,7 @@ from __future__ import annotations
 from labsupport.allocations import caching_allocator, streams
 from labsupport.allocations.streams import GIB
 from labsupport.memory.setup import Setup
-from labsupport.models import gpus
+from labsupport.sizes import gpus
 
 DEPTH = 3  # layers that are really traced; the others are copies of the inner one
 ALIKE, SHORT_THEN_LONG = (1.0, 1.0), (0.5, 1.0)  # the steps recorded, as shares of the length

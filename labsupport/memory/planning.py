@@ -12,7 +12,7 @@ from labsupport.allocations.streams import GIB
 from labsupport.core import upstream
 from labsupport.memory import closed_form, footprint, prose, suggesting
 from labsupport.memory.setup import Setup, checked
-from labsupport.models import gpus
+from labsupport.sizes import gpus
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from labsupport.core import dtypes
 from labsupport.memory import footprint
 from labsupport.memory.setup import Setup
-from labsupport.models import gpus
+from labsupport.sizes import gpus
 
 if TYPE_CHECKING:
     from labsupport.memory.planning import Plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labsupport.core import dtypes
 from labsupport.core.files import LabError, nearest_first
-from labsupport.models import counting, model_configs
+from labsupport.sizes import counting, model_configs
 
 METHODS = ("lora", "qlora", "dora", "qdora", "rslora", "full")
 FOUR_BIT = ("qlora", "qdora")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from labsupport.allocations.streams import GIB
 from labsupport.memory import closed_form, footprint, prose
 from labsupport.memory.setup import Setup
-from labsupport.models import gpus
+from labsupport.sizes import gpus
 
 # _estimated_reserved was at most 1.005 and 1.11 times what 190 random traces gave.
 ESTIMATED_TOO_HIGH = {"sdpa": 1.02, "eager": 1.15}

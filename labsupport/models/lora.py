@@ -1,4 +1,4 @@
-"""LoRA by hand: the algebra, a layer that equals PEFT's, and the spectrum of an update.
+"""LoRA by hand: the algebra, and a layer that equals PEFT's.
 
 Names and shapes are PEFT's: A is (rank, in), the down-projection; B is (out, rank), the up-projection; a
 weight is (out, in), as in torch.nn.Linear; the update is (alpha / rank) · B A (Hu et al. 2021, section 4.1).
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from labsupport.core.files import LabError
-from labsupport.models import counting
+from labsupport.sizes import counting
 
 PEFT_A = math.sqrt(5)  # the `a` that loralib and PEFT give to Kaiming's uniform initialisation
 
@@ -104,11 +103,15 @@ class LoRALinear(nn.Module):
             self.merged = False
 
 
-def linear_names(model: nn.Module) -> list[str]:
-    """The last names of the model's linear layers, sorted; the output head is not one of them."""
+def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """The model's linear layers by full name; the output head is not one of them."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    linears = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
-    return sorted({name.rpartition(".")[2] for name in linears})
+    return {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Their last names, each once, sorted."""
+    return sorted({name.rpartition(".")[2] for name in linear_layers(model)})
 
 
 def attach(model: nn.Module, targets: str | list[str], rank: int, alpha: float, **options) -> list[str]:
@@ -125,128 +128,11 @@ def attach(model: nn.Module, targets: str | list[str], rank: int, alpha: float, 
             f"Unknown target module {', '.join(map(repr, unknown)) or '(none given)'}: this model's linear "
             f"layers are called {', '.join(valid)}; name some of them or give 'all-linear'."
         )
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    chosen = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head and name.rpartition(".")[2] in wanted
-    }
-    for module in chosen.values():
-        counting.check_rank(rank, module.in_features, module.out_features)
+    chosen = {n: layer for n, layer in linear_layers(model).items() if n.rpartition(".")[2] in wanted}
+    for layer in chosen.values():
+        counting.check_rank(rank, layer.in_features, layer.out_features)
     model.requires_grad_(False)
-    for name, module in chosen.items():
+    for name, layer in chosen.items():
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, LoRALinear(module, rank, alpha, **options))
+        setattr(model.get_submodule(parent), last, LoRALinear(layer, rank, alpha, **options))
     return list(chosen)
-
-
-# ---------------------------------------------------------------- the spectrum of an update
-
-
-def energy_curve(singular_values) -> np.ndarray:
-    """Share of the energy (the sum of squared singular values) in the first 1, 2, ... of them, in 0..1."""
-    squares = np.sort(np.asarray(singular_values, dtype=float))[::-1] ** 2
-    total = squares.sum()
-    if not total > 0:
-        raise LabError("All singular values are zero: an update that is zero has no spectrum.")
-    return squares.cumsum() / total
-
-
-def rank_for_energy(singular_values, share: float) -> int:
-    """The smallest rank whose best approximation keeps at least `share` (0..1) of the energy.
-
-    The best approximation of rank k keeps the k largest singular values (Eckart and Young 1936).
-    """
-    if not 0 < share <= 1:
-        raise LabError(f"The share is {share!r}: give a number above 0 and at most 1, such as 0.9.")
-    return int(np.searchsorted(energy_curve(singular_values), share * (1 - 1e-12))) + 1
-
-
-def error_at(singular_values, rank: int) -> float:
-    """Relative Frobenius error of the best approximation of that rank: sqrt(1 - energy kept)."""
-    curve = energy_curve(singular_values)
-    return math.sqrt(max(0.0, 1.0 - curve[min(rank, len(curve)) - 1]))
-
-
-def random_spectrum(rows: int, columns: int) -> np.ndarray:
-    """The expected singular values, largest first, of a rows x columns matrix of random signs.
-
-    Quantiles of the law of Marchenko and Pastur (1967): the squared singular values divided by the longer
-    side are spread over ((1 - sqrt(q))², (1 + sqrt(q))²) with q = shorter / longer.
-    """
-    short, long = sorted((rows, columns))
-    q = short / long
-    # Midpoints of a fine grid, denser towards both edges, where the density has infinite slope.
-    t = (np.arange(4000) + 0.5) / 4000 * np.pi
-    x = 1 + q - 2 * math.sqrt(q) * np.cos(t)
-    mass = np.sin(t) ** 2 / x
-    cumulative = (mass.cumsum() - mass / 2) / mass.sum()
-    return np.sqrt(np.interp((np.arange(short) + 0.5) / short, cumulative, x)[::-1] * long)
-
-
-# ---------------------------------------------------------------- a small problem to try rules on
-
-
-def toy_updates(
-    optimizer: str,
-    alpha: float,
-    lr_a: float,
-    lr_b: float,
-    a_factor: float = 1.0,
-    weight_decay: float = 0.0,
-    eps: float = 1e-30,
-    steps: int = 200,
-    seed: int = 0,
-) -> list[torch.Tensor]:
-    """The update after 0, 1, ..., `steps` steps of a rank-8 LoRALinear (48 x 64, float64, full batch).
-
-    The loss is the squared distance to a target of rank 4 plus noise (a regression on white inputs).
-    optimizer: "sgd" or "adam" (decoupled weight decay); A starts as PEFT's, times `a_factor`. With eps near
-    0 Adam ignores the scale of gradients.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    target = normal(48, 4) @ normal(4, 64) / 8 + 0.05 * normal(48, 64)
-    uniform = 2 * torch.rand(8, 64, generator=generator, dtype=torch.float64) - 1
-    layer = LoRALinear(nn.Linear(64, 48, bias=False, dtype=torch.float64), rank=8, alpha=alpha)
-    layer.A.data = a_factor * uniform_bound(64) * uniform
-    groups = [{"params": [layer.A], "lr": lr_a}, {"params": [layer.B], "lr": lr_b}]
-    if optimizer == "sgd":
-        update = torch.optim.SGD(groups, lr=lr_a)
-    else:
-        update = torch.optim.AdamW(groups, lr=lr_a, eps=eps, weight_decay=weight_decay)
-    history = [delta(layer.A, layer.B, alpha).detach()]
-    for _step in range(steps):
-        loss = (delta(layer.A, layer.B, alpha) - target).square().sum() / 48
-        update.zero_grad()
-        loss.backward()
-        update.step()
-        history.append(delta(layer.A, layer.B, alpha).detach())
-    return history
-
-
-def apart(one: list[torch.Tensor], other: list[torch.Tensor], step: int) -> float:
-    """Relative distance of two runs' updates after that step: ‖one - other‖ / ‖one‖."""
-    return ((one[step] - other[step]).norm() / one[step].norm()).item()
-
-
-def first_step(optimizer: str, rank: int, alpha: float, rslora: bool = False) -> float:
-    """How much one step of learning rate 1e-3 changes the output: rms over 8 inputs, mean of 4 draws.
-
-    A LoRALinear on 512 x 512, float64, with random output gradients of the size 1.
-    """
-    changes = []
-    for seed in range(4):
-        torch.manual_seed(seed)
-        layer = LoRALinear(nn.Linear(512, 512, bias=False, dtype=torch.float64), rank, alpha, rslora=rslora)
-        x, gradient = torch.randn(2, 8, 512, dtype=torch.float64)
-        kind = torch.optim.SGD if optimizer == "sgd" else torch.optim.Adam
-        update = kind([layer.A, layer.B], lr=1e-3)
-        before = layer(x)
-        before.backward(gradient)
-        update.step()
-        changes.append((layer(x) - before).square().mean().sqrt().item())
-    return sum(changes) / len(changes)

@@ -1,7 +1,7 @@
 """NF4 as QLoRA uses it: codebook, blocks, packing, double quantisation, a linear layer on packed weights.
 
 Written from the QLoRA paper (Dettmers 2023, section 3 and appendix E) and equal to bitsandbytes 0.50.2 on a
-CPU byte for byte; tests/test_nf4.py holds that. Where bytes depend on a choice of the library, the
+CPU byte for byte; tests/models/test_nf4.py holds that. Where bytes depend on a choice of the library, the
 comment says so.
 """
 
@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labsupport.core.files import LabError
-from labsupport.models import counting
+from labsupport.sizes import counting
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # what bitsandbytes takes; 64 is the default
 NESTED_BLOCK = 256  # scales that share one float32 in double quantisation; fixed in bitsandbytes
 OFFSET = 0.9677083  # the outermost probability: (1 - 1/32 + 1 - 1/30) / 2, to 7 digits (bitsandbytes)
+SMALLEST = 3e-39  # 1 / what is smaller is infinite in float32, and 0 times that no number
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -64,7 +65,7 @@ def thresholds(levels: Tensor) -> Tensor:
 # Blocks and codes ---------------------------------------------------------------------------
 
 
-def checked(weight: Tensor, blocksize: int) -> Tensor:
+def blocks_of(weight: Tensor, blocksize: int) -> Tensor:
     """The weight as (blocks, blocksize) float32. Raises LabError for what cannot be quantised."""
     if blocksize not in BLOCK_SIZES:
         sizes = ", ".join(map(str, BLOCK_SIZES))
@@ -89,7 +90,7 @@ def scaled(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """Blocks divided by their largest magnitude, and these (the absmax), both float32."""
     absmax = blocks.abs().amax(1)
     # The library multiplies by the reciprocal, so the last bit may differ from that of a division.
-    reciprocal = 1.0 / absmax.clamp(min=1e-38)  # a block of zeros stays zeros
+    reciprocal = 1.0 / absmax.clamp(min=SMALLEST)
     return (blocks * reciprocal[:, None]).clamp(-1, 1), absmax
 
 
@@ -98,7 +99,7 @@ def quantize_blocks(weight: Tensor, levels: Tensor, blocksize: int) -> tuple[Ten
 
     Blocks run along the flattened weight. A value exactly on a threshold takes the lower code.
     """
-    values, absmax = scaled(checked(weight, blocksize))
+    values, absmax = scaled(blocks_of(weight, blocksize))
     return torch.bucketize(values.flatten(), thresholds(levels)).to(torch.uint8), absmax
 
 
@@ -133,7 +134,8 @@ def quantize_absmax(absmax: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     spare = -len(absmax) % NESTED_BLOCK
     blocks = F.pad(absmax - offset, (0, spare)).view(-1, NESTED_BLOCK)
     nested = blocks.abs().amax(1)
-    values = (blocks * (1.0 / nested.where(nested > 0, 1.0))[:, None]).clamp(-1, 1)
+    reciprocal = 1.0 / nested.clamp(min=SMALLEST)
+    values = (blocks * reciprocal[:, None]).clamp(-1, 1)
     codes = _by_table(values, dynamic_levels())
     codes[nested == 0] = 0  # the library's choice; any code times 0 is 0
     return codes.flatten()[: len(absmax)], nested, offset
@@ -247,97 +249,3 @@ def model_bytes(config: dict, blocksize: int = 64, double: bool = True) -> dict[
     kept = 2 * (tables * config["vocab_size"] * hidden + (2 * layers + 1) * hidden)
     quantised = sum(matrix_bytes(size, blocksize, double) for size in sizes)
     return {"bf16": 2 * sum(sizes) + kept, "nf4": quantised + kept, "kept": kept}
-
-
-# Other formats, to compare with -------------------------------------------------------------
-
-FORMATS = ("NF4", "INT4 -7..7", "INT4 -8..7", "INT4 min-max", "FP4", "Lloyd-Max")
-
-
-def format_levels(name: str, blocks: Tensor | None = None) -> Tensor:
-    """Ascending levels of a format for weights scaled to [-1, 1]. Lloyd-Max needs the blocks it shall fit.
-
-    FP4 is bitsandbytes': sign, 2 exponent bits, 1 mantissa bit, and 1/192 instead of a second zero.
-    "INT4 min-max" has 16 even steps between a block's least and largest weight. Raises LabError.
-    """
-    if name == "Lloyd-Max" and blocks is not None:
-        return lloyd_max(blocks)
-    if name == "NF4":
-        return levels()
-    if name == "FP4":
-        half = torch.tensor([1 / 192, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1])
-        return torch.cat([-half.flip(0), torch.zeros(1), half])
-    if name == "INT4 min-max":
-        return torch.linspace(-1, 1, 16)
-    if name in ("INT4 -7..7", "INT4 -8..7"):
-        lowest = -int(name[6])
-        return torch.arange(lowest, 8) / -lowest
-    raise LabError(f"Unknown format {name!r}. There are: {', '.join(FORMATS)}.")
-
-
-def lloyd_max(blocks: Tensor, rounds: int = 300, bins: int = 4096) -> Tensor:
-    """The 16 levels with the least squared error for these (blocks, blocksize) float32 weights.
-
-    Lloyd's algorithm from NF4, on a histogram of the scaled weights, each weighted by its squared scale.
-    """
-    values, absmax = scaled(blocks)
-    place = ((values + 1) / 2 * bins).long().clamp(max=bins - 1).flatten()
-    weight = absmax.double().square().repeat_interleave(blocks.shape[1])
-    mass = torch.bincount(place, weight, bins)
-    moment = torch.bincount(place, weight * values.flatten(), bins)
-    mass, moment = (F.pad(x.cumsum(0), (1, 0)) for x in (mass, moment))  # sums up to an edge
-    edges = torch.linspace(-1, 1, bins + 1, dtype=torch.float64)
-    found = levels().double()
-    for _ in range(rounds):
-        cut = torch.searchsorted(edges, thresholds(found))
-        cut = F.pad(F.pad(cut, (1, 0)), (0, 1), value=bins)
-        inside = mass[cut].diff()
-        found = torch.where(inside > 0, moment[cut].diff() / inside.clamp(min=1e-30), found)
-    return found.float()
-
-
-def format_bits(name: str, blocksize: int = 64, double: bool = True) -> float:
-    """Bits a weight in all: 4 and the scales; min-max stores a second constant for each block."""
-    return 4 + scale_bits(blocksize, double) * (2 if name == "INT4 min-max" else 1)
-
-
-def coded(blocks: Tensor, name: str, code: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes, restored weights and levels of a format; blocks and results (blocks, blocksize) float32.
-
-    code: levels to use instead of the format's own.
-    """
-    code = format_levels(name, blocks) if code is None else code
-    if name == "INT4 min-max":
-        low, high = blocks.amin(1, keepdim=True), blocks.amax(1, keepdim=True)
-        middle, half = (high + low) / 2, ((high - low) / 2).clamp(min=1e-38)
-    else:
-        middle, half = 0.0, blocks.abs().amax(1, keepdim=True).clamp(min=1e-38)
-    codes = torch.bucketize((blocks - middle) / half, thresholds(code))
-    return codes, code[codes] * half + middle, code
-
-
-def relative_error(blocks: Tensor, restored: Tensor) -> float:
-    """Squared error over squared weights, both summed."""
-    return ((restored - blocks).double().square().sum() / blocks.double().square().sum()).item()
-
-
-def occupancy(codes: Tensor, count: int = 16) -> Tensor:
-    """The share of weights at each of `count` levels, (count,) float64."""
-    return torch.bincount(codes.flatten().long(), minlength=count).double() / codes.numel()
-
-
-def entropy(shares: Tensor) -> float:
-    """Bits a code carries: -sum p log2 p."""
-    return -torch.special.xlogy(shares, shares).sum().item() / torch.log(torch.tensor(2.0)).item()
-
-
-def sample(kind: str, count: int, seed: int = 0) -> Tensor:
-    """`count` random float32 weights of variance about 1: "Gaussian" or "Student t5" (heavy tails)."""
-    random = torch.Generator().manual_seed(seed)
-    normal = torch.randn(count, generator=random)
-    if kind == "Gaussian":
-        return normal
-    if kind == "Student t5":
-        chi2 = torch.randn(5, count, generator=random).square().sum(0)
-        return normal / (chi2 / 5).sqrt() * (3 / 5) ** 0.5
-    raise LabError(f"Unknown weights {kind!r}. There are: Gaussian, Student t5.")

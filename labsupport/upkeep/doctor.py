@@ -9,9 +9,11 @@ import platform
 import re
 import shutil
 import time
+import tomllib
 from dataclasses import dataclass
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from labsupport.core import files, profiles
 from labsupport.core.files import ROOT, STATE, LabError, write_atomically
@@ -172,9 +174,13 @@ def report(result: dict) -> str:
 
 
 def python() -> Finding:
+    """This Python against pyproject's requires-python."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "requires-python"
+    ]
     seen = platform.python_version()
-    good = tuple(map(int, platform.python_version_tuple()[:2])) >= (3, 11)
-    return Finding("Python", good, seen, "Install Python 3.11 or newer.")
+    fix = f"Install a Python that is {wanted} and run `lab.py start` with it."
+    return Finding("Python", SpecifierSet(wanted).contains(seen, prereleases=True), seen, fix)
 
 
 def packages() -> list[Finding]:

@@ -12,8 +12,8 @@ from labsupport.baselines.decision import Answers, decide, gpu_hours, kind_of_tu
 from labsupport.core.files import LabError
 from labsupport.cost import cost_model
 from labsupport.memory.setup import Setup
-from labsupport.models import counting, gpus, model_configs
 from labsupport.notebooks.nb00_start_here import decision_explorer as explorer
+from labsupport.sizes import counting, gpus, model_configs
 
 TRAINING = {"LoRA fine-tuning", "full fine-tuning", "DPO", "continued pretraining"}
 PLENTY = {"examples": 5000, "pairs": 1000, "domain_text": True}

@@ -12,7 +12,7 @@ from labsupport.commands import plan as plan_command
 from labsupport.core.files import LabError
 from labsupport.memory.planning import Plan, plan
 from labsupport.memory.setup import Setup, config_named
-from labsupport.models import gpus
+from labsupport.sizes import gpus
 
 
 def run(command, arguments: str) -> int:

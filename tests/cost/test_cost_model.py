@@ -7,7 +7,7 @@ import pytest
 from labsupport.core.files import LabError
 from labsupport.cost import cost_model, data_file
 from labsupport.memory.setup import Setup
-from labsupport.models import gpus, model_configs
+from labsupport.sizes import gpus, model_configs
 
 
 def setup(**options) -> Setup:

@@ -13,7 +13,7 @@ from labsupport.explorers import cost_estimator_explorer as estimator
 from labsupport.explorers import vram_planner_explorer as vram
 from labsupport.memory import closed_form, footprint, planning
 from labsupport.memory.setup import FOUR_BIT, METHODS, Setup
-from labsupport.models import counting, gpus, model_configs
+from labsupport.sizes import counting, gpus, model_configs
 from labsupport.teaching import explorer_shell
 
 SMALL = {"model": "smollm2-135m", "method": "lora", "batch": 2, "length": 64}

@@ -3,7 +3,7 @@
 import dataclasses
 
 from labsupport.memory.setup import Setup
-from labsupport.models import model_configs
+from labsupport.sizes import model_configs
 
 
 def small(layers: int = 4, **options) -> Setup:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from labsupport.core import dtypes
 from labsupport.memory import closed_form
 from labsupport.memory.setup import METHODS, OPTIMIZERS, Setup
-from labsupport.models import model_configs
+from labsupport.sizes import model_configs
 
 
 def test_a_token_keeps_288_kib_in_a_layer_of_the_8b_model():

@@ -11,7 +11,7 @@ from labsupport.core.files import LabError
 from labsupport.memory import footprint, suggesting
 from labsupport.memory.planning import plan
 from labsupport.memory.setup import Setup, checked, config_named
-from labsupport.models import gpus, model_configs
+from labsupport.sizes import gpus, model_configs
 
 # huggingface/peft, method_comparison/MetaMathQA/results at commit 5d602fdb, accelerator_memory_max in GiB:
 # L40S, Llama-3.2-3B. 640 tokens for the longest batch is the one thing that was fitted, to the first row.

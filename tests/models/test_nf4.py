@@ -1,6 +1,5 @@
 """labsupport/models/nf4.py is bitsandbytes byte for byte; its counts and comparisons are what they say."""
 
-import inspect
 import json
 import math
 import re
@@ -12,9 +11,8 @@ import torch
 
 from labsupport.core import upstream
 from labsupport.core.files import LabError
+from labsupport.evaluation import four_bit
 from labsupport.models import base_model, nf4
-from labsupport.notebooks.nb04_nf4_quantization import claims as verifications
-from labsupport.notebooks.nb04_nf4_quantization import quantiser_explorer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CASES = [(size, seed) for size in nf4.BLOCK_SIZES for seed in range(6)]
@@ -43,7 +41,7 @@ def random_weight(blocksize: int, seed: int) -> torch.Tensor:
     random = torch.Generator().manual_seed(1000 * blocksize + seed)
     rows, blocks = (int(torch.randint(1, n, (1,), generator=random)) for n in (24, 9))
     kind = ("Gaussian", "Student t5")[seed % 2]
-    weight = nf4.sample(kind, rows * blocks * blocksize, seed).view(rows, -1)
+    weight = four_bit.random_weights(kind, rows * blocks * blocksize, seed).view(rows, -1)
     weight *= torch.rand(rows, 1, generator=random) * 10.0 ** (seed - 3)
     if seed == 4:
         weight[0] = 0  # whole blocks of zeros
@@ -89,7 +87,7 @@ def test_codes_scales_and_restored_weights_are_equal(blocksize, seed, double):
 
 @pytest.mark.parametrize("shape", [(64,), (4, 3, 64), (7, 32), (48, 2, 8)])
 def test_other_shapes_keep_the_flattened_order(shape):
-    weight = nf4.sample("Gaussian", math.prod(shape) * 64).view(-1, *shape[1:])
+    weight = four_bit.random_weights("Gaussian", math.prod(shape) * 64).view(-1, *shape[1:])
     packed, state = bnb_quantize(weight, 64, True)
     ours = nf4.quantize(weight, 64)
     assert torch.equal(ours.packed, packed.flatten()) and torch.equal(ours.absmax, state.absmax)
@@ -134,13 +132,13 @@ def test_bitsandbytes_still_misreads_rows_that_are_not_whole_blocks():
 
     If this fails, the library was mended: drop the warning from notebook 04.
     """
-    weight = nf4.sample("Gaussian", 64 * 96).view(64, 96)
+    weight = four_bit.random_weights("Gaussian", 64 * 96).view(64, 96)
     packed, state = bnb_quantize(weight, 64, False)
     ours = nf4.quantize(weight, 64, False)
     assert torch.equal(ours.packed, packed.flatten()) and torch.equal(ours.absmax, state.absmax)
     theirs = bnb_functional.dequantize_4bit(packed, state)
-    assert nf4.relative_error(weight, nf4.dequantize(ours)) < 0.01
-    assert nf4.relative_error(weight, theirs) > 0.015
+    assert four_bit.relative_error(weight, nf4.dequantize(ours)) < 0.01
+    assert four_bit.relative_error(weight, theirs) > 0.015
     assert torch.equal(theirs[0, :64], nf4.dequantize(ours)[0, :64])
 
 
@@ -155,7 +153,7 @@ def test_packing_is_undone_and_the_first_code_is_in_the_high_half():
 
 def linear_pair(dtype):
     upstream.guard_4bit_on_cpu()
-    weight = nf4.sample("Gaussian", 48 * 128).view(48, 128) / 10
+    weight = four_bit.random_weights("Gaussian", 48 * 128).view(48, 128) / 10
     layer = bnb.nn.Linear4bit(128, 48, bias=False, compute_dtype=dtype, quant_type="nf4")
     layer.weight = bnb.nn.Params4bit(
         weight, requires_grad=False, quant_type="nf4", compress_statistics=True, blocksize=64
@@ -183,13 +181,13 @@ def test_output_and_input_gradient_equal_the_librarys(dtype):
 def test_the_library_rounds_a_bfloat16_weight_once_more_in_its_backward_pass():
     """Forward it restores W in the input's dtype, backward in the weight's: we use the first for both."""
     upstream.guard_4bit_on_cpu()
-    weight = (nf4.sample("Gaussian", 48 * 128).view(48, 128) / 10).bfloat16()
+    weight = (four_bit.random_weights("Gaussian", 48 * 128).view(48, 128) / 10).bfloat16()
     layer = bnb.nn.Linear4bit(128, 48, bias=False, quant_type="nf4")
     layer.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
     layer, ours = layer.to("cpu"), nf4.quantize(weight)
     results = []
     for function in (lambda x: nf4.Linear4bit.apply(x, ours), layer):
-        x = nf4.sample("Gaussian", 5 * 128, 1).view(5, 128).requires_grad_()
+        x = four_bit.random_weights("Gaussian", 5 * 128, 1).view(5, 128).requires_grad_()
         output = function(x)
         output.square().sum().backward()
         results.append((output.detach(), x.grad))
@@ -231,6 +229,7 @@ def test_only_the_packed_weight_and_its_scales_are_saved():
 def test_double_quantisation_saves_0_373_bits():
     saved = nf4.scale_bits(64, False) - nf4.scale_bits(64, True)
     assert saved == 0.373046875  # QLoRA, section 3: 0.373
+    assert nf4.scale_bits() == nf4.scale_bits(64, True)
     weight = torch.randn(1024, 1024)
     plain, double = (nf4.quantize(weight, 64, flag) for flag in (False, True))
     assert 8 * (plain.bytes() - (double.bytes() - 4)) / weight.numel() == saved
@@ -272,57 +271,6 @@ def test_sizes_of_the_models_against_the_guides_4x():
     assert nf4.model_bytes(SMOLLM2, double=False)["nf4"] > counted["nf4"]
 
 
-# ---------------------------------------------------------------- other formats
-
-
-@pytest.mark.parametrize("blocksize", [32, 64, 256, 4096])
-def test_lloyd_max_has_the_least_error_of_the_symmetric_scalings(blocksize):
-    blocks = nf4.sample("Gaussian", 2**18).view(-1, blocksize)
-    errors = {name: nf4.relative_error(blocks, nf4.coded(blocks, name)[1]) for name in nf4.FORMATS}
-    assert min((e, n) for n, e in errors.items() if n != "INT4 min-max")[1] == "Lloyd-Max"
-    assert errors["NF4"] < errors["INT4 -8..7"] < errors["INT4 -7..7"]
-
-
-def test_lloyd_max_levels_are_the_means_of_their_bins():
-    blocks = nf4.sample("Gaussian", 2**18).view(-1, 64)
-    codes, _, levels = nf4.coded(blocks, "Lloyd-Max")
-    values, absmax = nf4.scaled(blocks)
-    weight = absmax.square()[:, None].expand_as(blocks)
-    for code in range(16):
-        inside = codes == code
-        mean = (values[inside] * weight[inside]).sum() / weight[inside].sum()
-        assert abs(mean - levels[code]) < 1e-3
-
-
-def test_the_formats_that_the_library_has_agree_with_it():
-    blocks = nf4.sample("Gaussian", 2**14).view(-1, 64)
-    for name, kind in (("NF4", "nf4"), ("FP4", "fp4")):
-        packed, state = bnb_functional.quantize_4bit(blocks, quant_type=kind)
-        assert torch.allclose(nf4.coded(blocks, name)[1], bnb_functional.dequantize_4bit(packed, state))
-
-
-def test_min_max_restores_the_ends_of_each_block():
-    blocks = nf4.sample("Student t5", 4096).view(-1, 64)
-    restored = nf4.coded(blocks, "INT4 min-max")[1]
-    assert torch.allclose(restored.amin(1), blocks.amin(1), atol=1e-5)
-    assert torch.allclose(restored.amax(1), blocks.amax(1), atol=1e-5)
-    assert nf4.format_bits("INT4 min-max", 64) == nf4.format_bits("NF4", 32)
-
-
-def test_entropy_and_occupancy():
-    codes = torch.arange(16).repeat(8)
-    assert nf4.entropy(nf4.occupancy(codes)) == pytest.approx(4)
-    assert nf4.entropy(nf4.occupancy(torch.zeros(8))) == 0
-
-
-def test_samples_have_unit_variance_and_their_tails():
-    for kind, heavy in (("Gaussian", False), ("Student t5", True)):
-        weights = nf4.sample(kind, 2**18)
-        assert weights.var().item() == pytest.approx(1, abs=0.03)
-        kurtosis = weights.pow(4).mean() / weights.var() ** 2
-        assert (kurtosis > 5) == heavy
-
-
 # ---------------------------------------------------------------- bad input
 
 
@@ -356,60 +304,8 @@ def test_the_block_sizes_are_those_that_the_library_takes():
                 bnb_quantize(weight, size, True)
 
 
-def test_unknown_names_list_the_known_ones():
-    for call in (lambda: nf4.format_levels("INT5"), lambda: nf4.sample("Cauchy", 4)):
-        with pytest.raises(LabError, match="There are: .*(NF4|Gaussian)"):
-            call()
-    with pytest.raises(LabError, match="offset"):
-        nf4.levels(1.0)
-
-
-# ---------------------------------------------------------------- explorer, claims
-
-
-def test_the_explorer_finds_what_the_notebook_says():
-    calm = quantiser_explorer.view(blocksize=64)
-    assert "NF4" in calm.heading and len(calm.table) == len(nf4.FORMATS)
-    assert calm.figure is not None and len(calm.alt) > 30
-    errors = [quantiser_explorer.compute(blocksize=64, outlier=o).errors["NF4"] for o in (0.0, 20.0)]
-    assert errors[1] != errors[0]
-
-
-@pytest.mark.parametrize("name", nf4.FORMATS)
-@pytest.mark.parametrize("blocksize", [32, 4096])
-@pytest.mark.parametrize(("weights", "outlier"), [("Gaussian", 0.0), ("Student t5", 1000.0)])
-def test_the_explorer_draws_at_its_corners(name, blocksize, weights, outlier):
-    view = quantiser_explorer.view(name, blocksize, weights, outlier)
-    assert all(set(row) == set(view.table[0]) for row in view.table)
-    assert "nan" not in (view.heading + str(view.table)).lower()
-
-
-def test_the_explorers_controls_redraw():
-    explorer = quantiser_explorer.explore()
-    seen = {explorer.out.value}
-    for size in (4096, 32, 128, 1024):
-        explorer.controls["blocksize"].value = size
-        seen.add(explorer.out.value)
-    assert len(seen) == 5
-
-
-def test_the_explorer_says_what_is_wrong():
-    for bad in ({"blocksize": 48}, {"outlier": -1.0}, {"outlier": float("nan")}, {"name": "INT5"}):
-        with pytest.raises(LabError):
-            quantiser_explorer.view(**bad)
-
-
-VERIFICATIONS = [
-    name
-    for name, item in vars(verifications).items()
-    if callable(item)
-    and getattr(item, "__module__", "") == verifications.__name__
-    and not inspect.signature(item).parameters
-    and not name.startswith("_")
-]
-
-
-@pytest.mark.parametrize("name", VERIFICATIONS)
-def test_verifications_return_one_line(name):
-    value = getattr(verifications, name)()
-    assert isinstance(value, str) and value and "\n" not in value and "nan" not in value
+def test_an_offset_that_is_no_probability():
+    for offset in (1.0, 0.5, 0.0, float("nan")):
+        with pytest.raises(LabError, match=f"offset {offset} is no probability above 1/2 and below 1"):
+            nf4.levels(offset)
+    assert nf4.levels(0.51).shape == nf4.levels(0.9999).shape == (16,)

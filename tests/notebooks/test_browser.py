@@ -1,4 +1,4 @@
-"""Notebooks, explorers and checkpoints in JupyterLab, in headless Chromium, by keyboard and offline."""
+"""Notebooks, explorers and quizzes in JupyterLab, in headless Chromium, by keyboard and offline."""
 
 import contextlib
 import json
@@ -9,13 +9,14 @@ import shutil
 import browser_lab
 import nbformat
 import pytest
+import tinycss2
 from playwright.sync_api import expect, sync_playwright
 from run import IN_BROWSER
 
-from labsupport.teaching import quiz
-from labsupport.teaching.questions import ChoiceQuestion, NumberQuestion
 from labsupport.core import course
 from labsupport.core.files import ROOT
+from labsupport.teaching import quiz
+from labsupport.teaching.questions import ChoiceQuestion, NumberQuestion
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=browser_lab.PATIENCE * 1000)
@@ -89,7 +90,7 @@ def test_notebook_runs_from_top_to_bottom(notebook, lab, name):
         notebook.shoot(f"{name}-explorer", ".lab-explorer")
     if "quiz.ask(" in source:
         answer(notebook, lab, name)
-        notebook.shoot(f"{name}-checkpoint", ".lab-checkpoint")
+        notebook.shoot(f"{name}-quiz", ".lab-quiz")
     notebook.shoot(name)
     notebook.expect_no_error()
 
@@ -117,6 +118,19 @@ def test_lab_does_not_ask_to_fetch_news(explorers):
     plugin = "@jupyterlab/apputils-extension:notification"
     found = explorers.page.evaluate("(id) => window.jupyterapp.serviceManager.settings.fetch(id)", plugin)
     assert found["schema"]["properties"]["fetchNews"]["default"] == "false"
+
+
+def test_browser_knows_every_style(chromium):
+    """It leaves out, without a word, what it does not know."""
+    styles = [("no-such-property", "1px"), ("color", "1px")]
+    for sheet in (ROOT / "labsupport").rglob("*.css"):
+        for rule in tinycss2.parse_stylesheet(sheet.read_text(), skip_comments=True, skip_whitespace=True):
+            nodes = tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True)
+            styles += [(node.name, tinycss2.serialize(node.value).strip()) for node in nodes]
+    page = chromium.new_page()
+    known = page.evaluate("(styles) => styles.map(([name, value]) => CSS.supports(name, value))", styles)
+    page.close()
+    assert [style for style, it_is in zip(styles, known, strict=True) if not it_is] == styles[:2]
 
 
 # ---------------------------------------------------------------- what several tests do
@@ -168,14 +182,13 @@ def turn(explorer, control, place, before):
 
 
 def answer(notebook, lab, name):
-    """Answer every question of the checkpoint right, the first one wrong before."""
+    """Answer every question of the quiz right, those with choices wrong before."""
     lab.progress.unlink(missing_ok=True)
     keyboard = notebook.page.keyboard
-    notebook.tab_into(".lab-checkpoint")
+    notebook.tab_into(".lab-quiz")
     notebook.try_shortcuts()
-    for form, question in zip(
-        notebook.output(".lab-checkpoint form").all(), quiz.catalogue()[name], strict=True
-    ):
+    forms = notebook.output(".lab-quiz form").all()
+    for form, question in zip(forms, quiz.catalogue()[name], strict=True):
         status = form.locator("[role=status]")
         if isinstance(question, ChoiceQuestion):
             right = next(i for i, choice in enumerate(question.choices) if choice.right)
@@ -190,6 +203,7 @@ def answer(notebook, lab, name):
                 assert recorded(lab, question) == (verdict == "Right.")
             keyboard.press("Tab")  # to the button
         elif isinstance(question, NumberQuestion):
+            keyboard.press("Control+a")  # over the keys that were tried as shortcuts
             keyboard.type(str(question.answer()))
             keyboard.press("Enter")
             expect(status).to_have_text(re.compile("^Right: "))
@@ -210,10 +224,9 @@ def answer(notebook, lab, name):
             assert recorded(lab, question)
         keyboard.press("Tab")  # to the next question
     notebook.settle()
-    assert set(json.loads(lab.progress.read_text())["answers"]) == {
-        q.id for q in quiz.catalogue()[name]
-    }
+    given = json.loads(lab.progress.read_text())["answers"]
+    assert set(given) == {question.kept_as for question in quiz.catalogue()[name]}
 
 
 def recorded(lab, question):
-    return json.loads(lab.progress.read_text())["answers"][question.id]["right"]
+    return json.loads(lab.progress.read_text())["answers"][question.kept_as]["right"]

@@ -9,8 +9,8 @@ import fresh_process
 import nbformat
 import pytest
 
-from labsupport.upkeep import notebook_builder
 from labsupport.core.files import ROOT
+from labsupport.upkeep import notebook_builder
 
 SOLUTIONS = sorted((ROOT / "solutions").glob("*.ipynb"))
 STUDENTS = sorted((ROOT / "notebooks").glob("*.ipynb"))

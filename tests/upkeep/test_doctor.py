@@ -152,3 +152,21 @@ def test_calibrating_keeps_the_format_and_times_it_anew(quick, ready, timed):
     settings = profiles.read_settings()
     assert settings["tokens_per_second"] == {"float32": 103.2, "bfloat16": 101}
     assert (settings["dtype"], settings["threads"]) == ("bfloat16", 5)
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [
+        ("3.10.14", False),
+        ("3.11.0", True),
+        ("3.14.0", True),
+        ("3.14.1", False),
+        ("3.14.2", True),
+        ("3.15.0", False),
+    ],
+)
+def test_doctor_knows_the_pythons_that_the_project_admits(version, good, monkeypatch):
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: version)
+    finding = doctor.python()
+    assert (finding.ok, finding.seen) == (good, version)
+    assert "3.14.1" in finding.fix

@@ -10,35 +10,32 @@ import time
 
 from labsupport.core import profiles
 
-CELLS = [
-    {"baseline": name} for name in ("majority", "rules", "rules_few", "zero_shot", "few_shot", "retrieved")
-]
+NAMES = ("majority", "rules", "rules_few", "zero_shot", "few_shot", "retrieved")
+CELLS = [{"baseline": name} for name in NAMES]
 TUNING_FAMILIES = 24
 WRITTEN = 24
 EXAMPLES = {"few_shot": (4, 8, 16), "retrieved": (2, 4)}
-TRAIN_ROWS = 512  # one of each family: what examples are taken from, and what LoRA trains on
 
 
 def run(cell: dict) -> dict:
     """Chosen settings and per-row results on both sets. `right` and `constrained` are flags by field."""
-    return prompted(cell["baseline"]) if cell["baseline"] in EXAMPLES | {"zero_shot": ()} else learned(cell)
+    name = cell["baseline"]
+    return prompted(name) if name in ("zero_shot", *EXAMPLES) else without_language_model(name)
 
 
-def learned(cell: dict) -> dict:
-    """The baselines without a language model."""
+def without_language_model(name: str) -> dict:
+    """Majority and rules, fitted on the training rows."""
     from labsupport.baselines import comparisons, rule_based
     from labsupport.evaluation import metrics
     from labsupport.tasks import tickets
 
     train, validation = tickets.load("train"), tickets.load("validation")
     began = time.perf_counter()
-    if cell["baseline"] == "majority":
+    if name == "majority":
         label = rule_based.majority(train)
         settings, predict = {}, lambda texts: [label] * len(texts)
     else:
-        rules = rule_based.fit(
-            train[:TRAIN_ROWS] if cell["baseline"] == "rules_few" else train, validation
-        )
+        rules = rule_based.fit(train[: comparisons.TRAIN_ROWS] if name == "rules_few" else train, validation)
         settings, predict = rules.settings, rules.predict
     result: dict = {"settings": settings, "seconds_to_fit": round(time.perf_counter() - began, 1)}
     for split in comparisons.SETS:
@@ -58,18 +55,16 @@ def prompted(name: str) -> dict:
     """A baseline that prompts the base model, tuned on validation and then scored on both sets."""
     import torch
 
-    from labsupport.baselines import comparisons
+    from labsupport.baselines import comparisons, prompt_scoring, prompting
     from labsupport.core import upstream
     from labsupport.evaluation import metrics
     from labsupport.models import base_model
     from labsupport.tasks import tickets
-    from labsupport.baselines import prompting
-    from labsupport.baselines import prompt_scoring
 
     upstream.keep_freed_memory()
     torch.set_num_threads(profiles.current().threads)
     model, tokenizer = base_model.load()
-    train = tickets.load("train")[:TRAIN_ROWS]
+    train = tickets.load("train")[: comparisons.TRAIN_ROWS]
     validation = comparisons.one_each("validation")
     validation = validation[:: max(1, len(validation) // TUNING_FAMILIES)][:TUNING_FAMILIES]
 

@@ -6,8 +6,10 @@ import ipywidgets as widgets
 
 from labsupport.baselines import decision
 from labsupport.baselines.decision import Answers, Decision, decide
-from labsupport.teaching.explorer_shell import Explorer, View
 from labsupport.core.files import LabError
+from labsupport.core.text import span
+from labsupport.cost import cost_model
+from labsupport.teaching.explorer_shell import Explorer, View
 
 
 def view(
@@ -31,11 +33,12 @@ def view(
             raise LabError(f"{name} is {value}: it cannot be negative.")
     facts = Answers(**answers)
     found = decide(facts)
-    technique, reason = decision.method(parameters_b, gpu_gb, aim, task)
+    technique, reason = decision.kind_of_tuning(parameters_b, gpu_gb, aim, task)
+    four_bit = technique.startswith("QLoRA")
     table = []
     for step in found.path:
         tokens_m = tokens(step, facts, tokens_each, text_m)
-        hours = decision.gpu_hours(step, parameters_b, tokens_m)
+        hours = decision.gpu_hours(step, parameters_b, tokens_m, four_bit)
         monthly = step in ("few-shot", "retrieval")
         if monthly:
             hours = decision.prompt_hours(parameters_b, tokens_each, requests)
@@ -53,13 +56,15 @@ def view(
         )
     table += [{"step": "what would change this", "why": sentence} for sentence in found.changes]
     heading = f"Next: {found.next}." if found.next else "Stop here: what you have is good enough."
-    low, high = (rate / 1e12 for rate in decision.SUSTAINED)
     count = max(facts.examples, decision.ENOUGH_EXAMPLES)
     assumed = (
-        f"Hours are computed, not measured: a card that keeps up {low:.0f} to {high:.0f} TFLOP/s, "
+        f"Hours are computed, not measured. {cost_model.sustained(decision.CARD)}; activation checkpointing, "
         f"{decision.EPOCHS} epochs, {count:,} examples of {tokens_each:,} tokens, {requests:,} requests a "
         f"month without a reused prefix. Money at {hourly_rate:g} an hour."
     )
+    if four_bit:
+        low, high = cost_model.DEQUANTISATION
+        assumed += f" 4-bit steps take {low:g} to {high:g} times as long (NF4: UNVERIFIED on a GPU)."
     table.append({"step": "assumed", "why": assumed})
     return View(heading, table)
 
@@ -80,11 +85,6 @@ def state(step: str, found: Decision, facts: Answers) -> str:
     if found.next is None:
         return "not needed"
     return "next" if step == found.next else "if that is not enough"
-
-
-def span(values) -> str:
-    """A range with two significant digits: 0.012 to 0.024."""
-    return " to ".join(f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}" for value in values)
 
 
 def explore(**start) -> Explorer:

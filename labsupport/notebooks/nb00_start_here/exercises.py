@@ -6,35 +6,32 @@ import math
 from collections import Counter
 
 from labsupport.baselines import prompt_scoring, rule_based
+from labsupport.checking.exercise import Exercise
 from labsupport.evaluation import intervals
 from labsupport.tasks import tickets
-from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/00_start_here.ipynb"
 
 # ---------------------------------------------------------------- the commonest value of each field
 
 
-def _row(intent, product, order_id, urgency):
-    return {"intent": intent, "product": product, "order_id": order_id, "urgency": urgency}
+def _rows(*rows):
+    return [dict(zip(tickets.FIELDS, row, strict=True)) for row in rows]
 
 
 def _majority_cases():
-    return [
-        (
-            [
-                _row("return", "tent", "RL-1", "high"),
-                _row("return", "tent", "RL-1", "high"),
-                _row("defect", None, None, "normal"),
-                _row("defect", None, None, "normal"),
-                _row("defect", "rope", None, "normal"),
-                _row("payment", None, "RL-2", "low"),
-                _row("change", None, None, "low"),
-            ],
-        ),
-        ([_row("account", "stove", "RL-9", "low")] * 2 + [_row("change", "tarp", None, "low")] * 3,),
-        ([_row("change", None, None, "high")] * 3 + [_row("account", "stove", "RL-9", "low")],),
-    ]
+    first = _rows(
+        ("return", "tent", "RL-1", "high"),
+        ("return", "tent", "RL-1", "high"),
+        ("defect", None, None, "normal"),
+        ("defect", None, None, "normal"),
+        ("defect", "rope", None, "normal"),
+        ("payment", None, "RL-2", "low"),
+        ("change", None, None, "low"),
+    )
+    second = _rows(("account", "stove", "RL-9", "low")) * 2 + _rows(("change", "tarp", None, "low")) * 3
+    third = _rows(("change", None, None, "high")) * 3 + _rows(("account", "stove", "RL-9", "low"))
+    return [(first,), (second,), (third,)]
 
 
 def _whole_label(rows):
@@ -47,20 +44,12 @@ def _without_null(rows):
     return {f: c.most_common(1)[0][0] if c else None for f, c in counts.items()}
 
 
-def _rarest(rows):
-    return {f: Counter(row[f] for row in rows).most_common()[-1][0] for f in tickets.FIELDS}
-
-
-def _first_row(rows):
-    return {f: rows[0][f] for f in tickets.FIELDS}
-
-
 def _counts(rows):
     return {f: Counter(row[f] for row in rows).most_common(1)[0][1] for f in tickets.FIELDS}
 
 
-def _always_null(rows):
-    return rule_based.majority(rows) | {"product": None, "order_id": None}
+def _rarest(rows):
+    return {f: Counter(row[f] for row in rows).most_common()[-1][0] for f in tickets.FIELDS}
 
 
 majority = Exercise(
@@ -74,9 +63,15 @@ majority = Exercise(
         ),
         (_without_null, "You leave null out. It is an answer like any other, and often the commonest."),
         (_rarest, "That is the rarest value of each field; the baseline says the commonest."),
-        (_first_row, "You return the first row's label without counting anything."),
+        (
+            lambda rows: {f: rows[0][f] for f in tickets.FIELDS},
+            "You return the first row's label without counting anything.",
+        ),
         (_counts, "You return how often the commonest value occurs; return the value itself."),
-        (_always_null, "You take for granted that product and order_id are null; count them too."),
+        (
+            lambda rows: rule_based.majority(rows) | {"product": None, "order_id": None},
+            "You take for granted that product and order_id are null; count them too.",
+        ),
     ],
     hints=[
         "Treat the four fields one by one: which value occurs most often in this column?",
@@ -89,52 +84,34 @@ majority = Exercise(
 # ---------------------------------------------------------------- the standard error with families
 
 
-def _deviations(values):
+def _by_family(values, families):
+    groups: dict = {}
+    for value, family in zip(values, families, strict=True):
+        groups.setdefault(family, []).append(value)
+    return list(groups.values())
+
+
+def _root_of_squares(values):
+    return math.sqrt(sum(value**2 for value in values))
+
+
+def _centred(values):
     mean = sum(values) / len(values)
     return [value - mean for value in values]
 
 
-def _families(values, families):
-    groups: dict = {}
-    for value, family in zip(values, families, strict=True):
-        groups.setdefault(family, []).append(value)
-    return groups
-
-
-def _by_row(values, families):
-    return math.sqrt(sum(d**2 for d in _deviations(values))) / len(values)
-
-
 def _of_family_means(values, families):
-    means = [sum(group) / len(group) for group in _families(values, families).values()]
-    return math.sqrt(sum(d**2 for d in _deviations(means))) / len(means)
-
-
-def _by_families(values, families):
-    groups = _families(values, families)
-    return intervals.clustered_error(values, families) * len(values) / len(groups)
+    means = [sum(group) / len(group) for group in _by_family(values, families)]
+    return _root_of_squares(_centred(means)) / len(means)
 
 
 def _not_centred(values, families):
-    sums = [sum(group) for group in _families(values, families).values()]
-    return math.sqrt(sum(total**2 for total in sums)) / len(values)
-
-
-def _variance(values, families):
-    return intervals.clustered_error(values, families) ** 2
+    return _root_of_squares(map(sum, _by_family(values, families))) / len(values)
 
 
 def _absolute(values, families):
-    groups = _families(_deviations(values), families).values()
-    return math.sqrt(sum(sum(abs(d) for d in group) ** 2 for group in groups)) / len(values)
-
-
-def _half_width(values, families):
-    return 1.96 * intervals.clustered_error(values, families)
-
-
-def _not_divided(values, families):
-    return intervals.clustered_error(values, families) * len(values)
+    sizes = [abs(deviation) for deviation in _centred(values)]
+    return _root_of_squares(map(sum, _by_family(sizes, families))) / len(values)
 
 
 clustered_error = Exercise(
@@ -146,17 +123,32 @@ clustered_error = Exercise(
         ([1.0, 0.0, 0.0, 0.0, 1.0], ["u", "v", "w", "x", "y"]),
     ],
     mistakes=[
-        (_by_row, "You treat rows as independent: add the deviations within a family before you square."),
+        (
+            lambda values, families: _root_of_squares(_centred(values)) / len(values),
+            "You treat rows as independent: add the deviations within a family before you square.",
+        ),
         (
             _of_family_means,
             "You average families first, so a family of one row weighs as much as one of five.",
         ),
-        (_by_families, "You divide by the number of families; the mean was over rows, so divide by rows."),
+        (
+            lambda v, families: intervals.clustered_error(v, families) * len(v) / len(set(families)),
+            "You divide by the number of families; the mean was over rows, so divide by rows.",
+        ),
         (_not_centred, "You square sums of values, not of deviations: subtract the mean first."),
-        (_variance, "That is the variance of the mean: the standard error is its square root."),
+        (
+            lambda values, families: intervals.clustered_error(values, families) ** 2,
+            "That is the variance of the mean: the standard error is its square root.",
+        ),
         (_absolute, "You add absolute deviations: right and wrong rows of a family must be able to cancel."),
-        (_half_width, "That is half a 95 % interval; the standard error is without the 1.96."),
-        (_not_divided, "You forget to divide by the number of rows: the error of the sum, not of the mean."),
+        (
+            lambda values, families: 1.96 * intervals.clustered_error(values, families),
+            "That is half a 95 % interval; the standard error is without the 1.96.",
+        ),
+        (
+            lambda values, families: intervals.clustered_error(values, families) * len(values),
+            "You forget to divide by the number of rows: the error of the sum, not of the mean.",
+        ),
     ],
     hints=[
         "First the mean of all values, then each value's deviation from it.",
@@ -169,28 +161,9 @@ clustered_error = Exercise(
 # ---------------------------------------------------------------- a constrained choice
 
 
-def _per_token(candidates):
-    return max(candidates, key=lambda name: sum(candidates[name]) / len(candidates[name]))
-
-
-def _first_token(candidates):
-    return max(candidates, key=lambda name: candidates[name][0])
-
-
-def _last_token(candidates):
-    return max(candidates, key=lambda name: candidates[name][-1])
-
-
-def _least_likely(candidates):
-    return min(candidates, key=lambda name: sum(candidates[name]))
-
-
-def _sum_of_probabilities(candidates):
-    return max(candidates, key=lambda name: sum(math.exp(p) for p in candidates[name]))
-
-
-def _best_token(candidates):
-    return max(candidates, key=lambda name: max(candidates[name]))
+def _highest(score):
+    """A choice by another score of the log-probabilities of a value's tokens."""
+    return lambda candidates: max(candidates, key=lambda name: score(candidates[name]))
 
 
 likeliest = Exercise(
@@ -204,18 +177,24 @@ likeliest = Exercise(
         ({"m": [-0.1, -3.0], "n": [-0.6, -0.6], "o": [-0.7, -0.7, -0.7]},),
     ],
     mistakes=[
-        (_per_token, "You take the mean per token: long values win because their later tokens are easy."),
-        (_first_token, "You only look at the first token. Greedy decoding does that; you can look ahead."),
-        (_last_token, "You only look at the last token, mostly the easiest one."),
         (
-            _least_likely,
+            _highest(lambda logs: sum(logs) / len(logs)),
+            "You take the mean per token: long values win because their later tokens are easy.",
+        ),
+        (
+            _highest(lambda logs: logs[0]),
+            "You only look at the first token. Greedy decoding does that; you can look ahead.",
+        ),
+        (_highest(lambda logs: logs[-1]), "You only look at the last token, mostly the easiest one."),
+        (
+            _highest(lambda logs: -sum(logs)),
             "That is the least likely one: log-probabilities are negative, the largest is nearest 0.",
         ),
         (
-            _sum_of_probabilities,
+            _highest(lambda logs: sum(map(math.exp, logs))),
             "You add probabilities; those of successive tokens multiply, their logs add.",
         ),
-        (_best_token, "You take the value with the single best token; all its tokens must be written."),
+        (_highest(max), "You take the value with the single best token; all its tokens must be written."),
     ],
     hints=[
         "The probability of a value is the product of its tokens' probabilities.",

@@ -1,10 +1,10 @@
-"""The checkpoint of notebook 00."""
+"""The questions that close notebook 00."""
 
 from labsupport.teaching.questions import Choice, ChoiceQuestion, FreeQuestion
 
 QUESTIONS = [
     ChoiceQuestion(
-        "00.1",
+        "prompt-already-good-enough",
         "A prompt with a few examples already does your task as well, as fast and as cheaply as you need. "
         "What do you do next?",
         [
@@ -31,7 +31,7 @@ QUESTIONS = [
         ],
     ),
     ChoiceQuestion(
-        "00.2",
+        "was-the-tuning-worth-it",
         "Somebody reports: our fine-tuned model gets four messages in five right. Which further figure tells "
         "you most about whether the tuning was worth it?",
         [
@@ -57,7 +57,7 @@ QUESTIONS = [
         ],
     ),
     ChoiceQuestion(
-        "00.3",
+        "why-families-are-drawn",
         "The test messages come in families, one way of phrasing each. Why does the bootstrap behind our "
         "intervals draw whole families instead of single messages?",
         [
@@ -84,7 +84,7 @@ QUESTIONS = [
         ],
     ),
     FreeQuestion(
-        "00.4",
+        "retrieval-or-fine-tuning",
         "An assistant must quote today's prices and always answer in your company's form. What does "
         "retrieval do here that fine-tuning does not, and what can fine-tuning do in turn?",
         "Retrieval puts today's price list into the prompt, so a changed price needs no training and the "

@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
+import json
+import math
+
+import torch
+import torch.nn.functional as F
+
+from labsupport.checking.exercise import Exercise
 from labsupport.evaluation import metrics
 from labsupport.models import chat
 from labsupport.tasks import tickets
-from labsupport.checking.exercise import Exercise
 
 SOLUTION = "solutions/01_first_fine_tune.ipynb"
 
 # ---------------------------------------------------------------- labels
 
-
-def _everything(ids, prompt_length):
-    return list(ids)
-
-
-def _one_early(ids, prompt_length):
-    return chat.labels(ids, prompt_length - 1)
-
-
-def _one_late(ids, prompt_length):
-    return chat.labels(ids, prompt_length + 1)
-
-
-def _end_ignored(ids, prompt_length):
-    return [*chat.labels(ids, prompt_length)[:-1], chat.IGNORED]
-
-
-def _answer_ignored(ids, prompt_length):
-    return [*ids[:prompt_length], *[chat.IGNORED] * (len(ids) - prompt_length)]
-
-
-def _answer_only(ids, prompt_length):
-    return list(ids[prompt_length:])
-
-
-def _zeros(ids, prompt_length):
-    return [0] * prompt_length + list(ids[prompt_length:])
-
-
 labels = Exercise(
     name="first_fine_tune.labels",
     reference=chat.labels,
     cases=[([5, 6, 7, 8, 9, 2], 3), ([11, 12, 13, 2], 2), ([4, 4, 4, 4, 2], 1)],
-    mistakes=[
-        (_everything, "You train on the prompt too: its tokens need the label -100."),
-        (_one_early, "One label too many: the last token of the prompt is still learned."),
-        (_one_late, "The first token of the answer is ignored: the prompt has prompt_length tokens."),
-        (_end_ignored, "The last token is the end of the turn. Without it the model never learns to stop."),
-        (_answer_ignored, "The wrong way round: you ignore the answer and learn the prompt."),
-        (_answer_only, "The labels must be as long as the ids: mark the prompt with -100, do not cut it."),
-        (_zeros, "0 is a token of the vocabulary and would be learned; the label to ignore is -100."),
+    mistakes=[  # start: where the answer does, prompt_length
+        (lambda ids, start: list(ids), "You train on the prompt too: its tokens need the label -100."),
+        (
+            lambda ids, start: chat.labels(ids, start - 1),
+            "One label too many: the last token of the prompt is still learned.",
+        ),
+        (
+            lambda ids, start: chat.labels(ids, start + 1),
+            "The first token of the answer is ignored: the prompt has prompt_length tokens.",
+        ),
+        (
+            lambda ids, start: [*chat.labels(ids, start)[:-1], chat.IGNORED],
+            "The last token is the end of the turn. Without it the model never learns to stop.",
+        ),
+        (
+            lambda ids, start: ids[:start] + [chat.IGNORED] * (len(ids) - start),
+            "The wrong way round: you ignore the answer and learn the prompt.",
+        ),
+        (
+            lambda ids, start: list(ids[start:]),
+            "The labels must be as long as the ids: mark the prompt with -100, do not cut it.",
+        ),
+        (
+            lambda ids, start: [0] * start + list(ids[start:]),
+            "0 is a token of the vocabulary and would be learned; the label to ignore is -100.",
+        ),
     ],
     hints=[
         "The result has one label for each id.",
@@ -65,8 +60,6 @@ labels = Exercise(
 
 
 def _loss_cases():
-    import torch
-
     generator = torch.Generator().manual_seed(0)
     cases = []
     for batch, length, vocabulary, ignored in ((1, 6, 9, 3), (2, 8, 20, 4), (3, 5, 11, 1)):
@@ -78,43 +71,17 @@ def _loss_cases():
     return cases
 
 
-def _not_shifted(logits, labels):
-    import torch.nn.functional as F
-
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-
-
-def _shifted_backwards(logits, labels):
-    import torch.nn.functional as F
-
-    return F.cross_entropy(logits[:, 1:].flatten(0, 1), labels[:, :-1].flatten())
+def _cross_entropy(logits, labels, **options):
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), **options)
 
 
 def _summed(logits, labels):
-    import torch.nn.functional as F
-
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
-
-
-def _mean_over_all(logits, labels):
-    return _summed(logits, labels) / labels[:, 1:].numel()
+    return _cross_entropy(logits[:, :-1], labels[:, 1:], reduction="sum")
 
 
 def _mean_of_rows(logits, labels):
-    import torch
-
     rows = zip(logits, labels, strict=True)
     return torch.stack([chat.answer_loss(row[None], label[None]) for row, label in rows]).mean()
-
-
-def _bits(logits, labels):
-    import math
-
-    return chat.answer_loss(logits, labels) / math.log(2)
-
-
-def _sign(logits, labels):
-    return -chat.answer_loss(logits, labels)
 
 
 answer_loss = Exercise(
@@ -122,13 +89,25 @@ answer_loss = Exercise(
     reference=chat.answer_loss,
     cases=_loss_cases,
     mistakes=[
-        (_not_shifted, "Not shifted: the logits at position t predict token t + 1, not token t."),
-        (_shifted_backwards, "Shifted the wrong way: drop the last logits and the first label."),
+        (_cross_entropy, "Not shifted: the logits at position t predict token t + 1, not token t."),
+        (
+            lambda logits, labels: _cross_entropy(logits[:, 1:], labels[:, :-1]),
+            "Shifted the wrong way: drop the last logits and the first label.",
+        ),
         (_summed, "You return the sum; the loss is the mean over the tokens that are learned."),
-        (_mean_over_all, "You divide by all positions; divide by those whose label is not -100."),
+        (
+            lambda logits, labels: _summed(logits, labels) / labels[:, 1:].numel(),
+            "You divide by all positions; divide by those whose label is not -100.",
+        ),
         (_mean_of_rows, "You average rows first, so short answers weigh more; average over tokens."),
-        (_bits, "That is in bits: the usual loss uses the natural logarithm (nats)."),
-        (_sign, "The sign: the loss is the negative log-probability."),
+        (
+            lambda logits, labels: chat.answer_loss(logits, labels) / math.log(2),
+            "That is in bits: the usual loss uses the natural logarithm (nats).",
+        ),
+        (
+            lambda logits, labels: -chat.answer_loss(logits, labels),
+            "The sign: the loss is the negative log-probability.",
+        ),
     ],
     hints=[
         "Which logits have a next token to predict? All but the last of each row.",
@@ -172,18 +151,6 @@ def _reply_cases():
     ]
 
 
-def _as_text(reply, row):
-    return reply == tickets.answer(row)
-
-
-def _somewhere(reply, row):
-    return tickets.answer(row) in reply
-
-
-def _values_occur(reply, row):
-    return all(str(row[field]) in reply for field in tickets.FIELDS)
-
-
 def _intent_only(reply, row):
     label = tickets.parse(reply)
     return label is not None and label["intent"] == row["intent"]
@@ -195,8 +162,6 @@ def _any_case(reply, row):
 
 
 def _missing_is_null(reply, row):
-    import json
-
     try:
         label = json.loads(reply)
     except ValueError:
@@ -204,25 +169,30 @@ def _missing_is_null(reply, row):
     return isinstance(label, dict) and all(label.get(field) == row[field] for field in tickets.FIELDS)
 
 
-def _only_valid(reply, row):
-    return tickets.parse(reply) is not None
-
-
 is_right = Exercise(
     name="first_fine_tune.is_right",
     reference=metrics.is_right,
     cases=_reply_cases,
     mistakes=[
-        (_as_text, "You compare text. Spaces and the order of keys do not matter in JSON: compare values."),
-        (_somewhere, "The right answer inside other text is not right: a program could not read that reply."),
         (
-            _values_occur,
+            lambda reply, row: reply == tickets.answer(row),
+            "You compare text. Spaces and the order of keys do not matter in JSON: compare values.",
+        ),
+        (
+            lambda reply, row: tickets.answer(row) in reply,
+            "The right answer inside other text is not right: a program could not read that reply.",
+        ),
+        (
+            lambda reply, row: all(str(row[field]) in reply for field in tickets.FIELDS),
             "You look whether the values occur somewhere in the reply; parse it as JSON instead.",
         ),
         (_intent_only, "You only look at the intent; all four fields must be right."),
         (_any_case, "You ignore capitals. An order id is copied exactly or it is wrong."),
         (_missing_is_null, "A missing key is not null: the reply must have all four keys."),
-        (_only_valid, "You only check that the reply is valid JSON, not that it is right."),
+        (
+            lambda reply, row: tickets.parse(reply) is not None,
+            "You only check that the reply is valid JSON, not that it is right.",
+        ),
     ],
     hints=[
         "json.loads raises ValueError for what is not JSON: then the reply is wrong.",

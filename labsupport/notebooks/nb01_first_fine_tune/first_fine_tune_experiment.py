@@ -33,7 +33,7 @@ def run(cell: dict) -> dict:
     for split in ("test_lookalike", "test_production"):
         rows = written = tickets.load(split)
         if cell["model"] == "base":
-            rows = list({row["family"]: row for row in rows}.values())
+            rows = tickets.one_of_each_family(rows)
             written = rows[:: len(rows) // BASE_REPLIES][:BASE_REPLIES]
         scores = result_store.recorded(model, tokenizer, rows, "score", scoring.score)
         replies = result_store.recorded(model, tokenizer, written, "generate", scoring.generate)

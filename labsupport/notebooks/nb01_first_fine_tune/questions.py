@@ -1,4 +1,4 @@
-"""The checkpoint of notebook 01."""
+"""The questions that close notebook 01."""
 
 import math
 
@@ -13,7 +13,7 @@ def blind_guess() -> float:
 
 QUESTIONS = [
     ChoiceQuestion(
-        "01.1",
+        "which-tokens-are-trained",
         "Which tokens of a training chat should have a label other than -100, so that the model learns to "
         "answer and then to stop?",
         [
@@ -39,7 +39,7 @@ QUESTIONS = [
         ],
     ),
     NumberQuestion(
-        "01.2",
+        "nll-of-blind-guessing",
         f"A model gives each of the {len(tickets.INTENTS)} intents the same probability, whatever the "
         "message says. What is the negative log-likelihood (natural logarithm) of the right intent?",
         blind_guess,
@@ -50,7 +50,7 @@ QUESTIONS = [
         "(In bits, take the logarithm to base 2.)",
     ),
     ChoiceQuestion(
-        "01.3",
+        "exact-match-without-generating",
         "We show the model the right answer and look whether each of its tokens was the model's first "
         "choice. Why does this give exact match without generating anything?",
         [
@@ -78,7 +78,7 @@ QUESTIONS = [
         ],
     ),
     FreeQuestion(
-        "01.4",
+        "why-production-scores-lower",
         "The model scores lower on the production messages than on the lookalike ones, although training saw "
         "neither. Why?",
         "The lookalike messages have other phrasings than the training messages, but they come from the same "

@@ -1,4 +1,4 @@
-"""The claims of sections A and C of the ledger (and a few besides) that arithmetic and PEFT settle."""
+"""The claims of sections A and C of the ledger (and one besides) that arithmetic and PEFT settle."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import functools
 import math
 import statistics
 
+import scipy.stats
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from labsupport.evaluation import experiments
+from labsupport.evaluation import experiments, toy_training
 from labsupport.models import lora
+from labsupport.sizes import counting, model_configs
+from labsupport.teaching.claims import shows
 
-DOWN = (1536, 576)  # in and out of the base model's down_proj
 
-
-def peft_layer(in_features: int, out_features: int, **options):
-    """PEFT's LoRA layer on one linear layer without bias, and its model."""
+def peft_layer(inputs: int = 1536, outputs: int = 576, **options):
+    """PEFT's LoRA layer without bias, its A and its B; down_proj of the base model unless said otherwise."""
     torch.manual_seed(0)
     config = LoraConfig(target_modules=["0"], **{"r": 16, "lora_alpha": 32} | options)
-    model = get_peft_model(nn.Sequential(nn.Linear(in_features, out_features, bias=False)), config)
-    return model.base_model.model[0], model
-
-
-def factors(layer) -> tuple[torch.Tensor, torch.Tensor]:
-    return layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    model = get_peft_model(nn.Sequential(nn.Linear(inputs, outputs, bias=False)), config)
+    layer = model.base_model.model[0]
+    return layer, layer.lora_A["default"].weight, layer.lora_B["default"].weight
 
 
 def sizes(tensor) -> str:
@@ -40,52 +38,48 @@ def below(value: float, limit: float) -> str:
 # ---------------------------------------------------------------- A: algebra and initialisation
 
 
-def a1() -> str:
-    layer, model = peft_layer(*DOWN)
-    A, B = factors(layer)
+@shows("A1")
+def peft_adds_alpha_over_r_times_ba() -> str:
+    layer, A, B = peft_layer()
     nn.init.normal_(B, std=0.02)
     x = torch.randn(4, 1536)
-    by_hand = x @ layer.base_layer.weight.T + 2 * (x @ A.T @ B.T)
-    error = (model(x) - by_hand).abs().max().item()
+    error = (layer(x) - x @ layer.base_layer.weight.T - 2 * (x @ A.T @ B.T)).abs().max().item()
     return f"A {sizes(A)}, B {sizes(B)}; PEFT's output less Wx + (alpha/r) BAx: {below(error, 1e-5)}"
 
 
-def a2() -> str:
-    A, B = factors(peft_layer(*DOWN)[0])
+@shows("A2")
+def a_goes_down_and_b_up() -> str:
+    _, A, B = peft_layer()
     inside = torch.randn(1536) @ A.T
     return f"A takes {A.shape[1]:,} numbers down to {len(inside)}, B takes these up to {len(inside @ B.T)}"
 
 
-def a3() -> str:
-    A, B = factors(peft_layer(*DOWN)[0])
-    possible = A.shape[1] == B.shape[0]
-    verdict = "possible" if possible else "impossible"
+@shows("A3")
+def only_ba_has_the_weights_shape() -> str:
+    _, A, B = peft_layer()
+    verdict = "possible" if A.shape[1] == B.shape[0] else "impossible"
     return f"B A is {sizes(B @ A)}, like the weight; A B with PEFT's shapes is {verdict}"
 
 
-def a4() -> str:
-    layer, _ = peft_layer(*DOWN)
-    A, B = factors(layer)
+@shows("A4")
+def the_update_has_a_factor() -> str:
+    layer, A, B = peft_layer()
     nn.init.normal_(B)
     ratio = (layer.get_delta_weight("default").norm() / (B @ A).norm()).item()
     return f"r = 16, alpha = 32: the update is {ratio:.3g} times BA"
 
 
-def kurtosis(values: torch.Tensor) -> float:
-    """Fourth moment over the squared variance: 1.8 for a uniform distribution, 3 for a Gaussian."""
-    centred = values.double() - values.double().mean()
-    return (centred**4).mean().item() / (centred**2).mean().item() ** 2
-
-
-def a5() -> str:
-    default, _ = factors(peft_layer(*DOWN)[0])
-    gaussian, _ = factors(peft_layer(*DOWN, init_lora_weights="gaussian")[0])
-    both = f"{kurtosis(default):.2f} by default, {kurtosis(gaussian):.2f} with init_lora_weights='gaussian'"
+@shows("A5")
+def a_is_uniform_unless_asked() -> str:
+    drawn = [peft_layer(init_lora_weights=kind)[1].detach().double() for kind in (True, "gaussian")]
+    default, gaussian = (scipy.stats.kurtosis(A.flatten(), fisher=False) for A in drawn)
+    both = f"{default:.2f} by default, {gaussian:.2f} with init_lora_weights='gaussian'"
     return f"kurtosis of A: {both} (uniform 1.8, Gaussian 3)"
 
 
-def a6() -> str:
-    A, _ = factors(peft_layer(*DOWN)[0])
+@shows("A6")
+def kaiming_uniform_is_bounded() -> str:
+    _, A, _ = peft_layer()
     bound, deviation = 1 / math.sqrt(1536), 1 / math.sqrt(3 * 1536)
     return (
         f"largest |A| {A.abs().max().item():.4f}, 1/sqrt(in) {bound:.4f}; standard deviation "
@@ -93,149 +87,150 @@ def a6() -> str:
     )
 
 
-def a7() -> str:
-    layer, model = peft_layer(*DOWN)
+@shows("A7")
+def training_starts_at_the_base_model() -> str:
+    layer, A, B = peft_layer()
     x = torch.randn(8, 1536)
-    same = torch.equal(model(x), layer.base_layer(x))
-    model(x).square().mean().backward()
-    A, B = factors(layer)
+    same = torch.equal(layer(x), layer.base_layer(x))
+    layer(x).square().mean().backward()
     return f"output identical: {same}; gradient zero at step 0: A {not A.grad.any()}, B {not B.grad.any()}"
 
 
-def a8() -> str:
+@shows("A8")
+def share_of_a_square_layer() -> str:
     with torch.device("meta"):
-        model = get_peft_model(
-            nn.Sequential(nn.Linear(4096, 4096, bias=False)), LoraConfig(r=16, target_modules=["0"])
-        )
-    trainable, total = model.get_nb_trainable_parameters()
-    return f"{trainable:,} of {total - trainable:,} = {100 * trainable / (total - trainable):.3g} %"
+        layer, A, B = peft_layer(4096, 4096)
+    trained, frozen = A.numel() + B.numel(), layer.base_layer.weight.numel()
+    return f"{trained:,} of {frozen:,} = {100 * trained / frozen:.3g} %"
 
 
-def a9() -> str:
+@shows("A9")
+def rank_of_the_recorded_updates() -> str:
     """Medians over all matrices of the published record; NLL in nats an answer, means over its rows."""
     cells = experiments.published("spectrum")["cells"]
     parts = []
     for cell in cells:
-        ranks = [matrix["rank_90"] for matrix in cell["metrics"]["matrices"]]
-        name = cell["cell"]["optimizer"] + (", shuffled" if cell["cell"]["answers"] == "shuffled" else "")
-        parts.append(f"{name} {statistics.median(ranks):.0f}")
+        median = statistics.median(matrix["rank_90"] for matrix in cell["metrics"]["matrices"])
+        shuffled = ", shuffled" if cell["cell"]["answers"] == "shuffled" else ""
+        parts.append(f"{cell['cell']['optimizer']}{shuffled} {median:.0f}")
     nll = {rank: statistics.mean(values) for rank, values in cells[0]["metrics"]["cut"].items()}
     share = (nll["0"] - nll["16"]) / (nll["0"] - nll["576"])
     ranks = "; ".join(parts)
     return f"median rank for 90 % of the energy: {ranks}; rank 16 keeps {100 * share:.0f} % of the gain"
 
 
-def llama(**sizes):
-    """One block of a Llama on the meta device: shapes without weights."""
+@shows("A10")
+def all_linear_reaches_outside_attention() -> str:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     with torch.device("meta"):
-        return LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, **sizes))
+        model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1))
+        get_peft_model(model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
+    chosen = {name.split(".")[-2] for name, _ in model.named_modules() if name.endswith(".lora_A")}
+    outside = chosen & {"gate_proj", "up_proj", "down_proj"}
+    return f"all-linear adapts {len(chosen)} kinds of layers, {len(outside)} of them outside attention"
 
 
-def a10() -> str:
-    names = lora.linear_names(llama())
-    beside = [name for name in names if name in ("gate_proj", "up_proj", "down_proj")]
-    model = get_peft_model(llama(), LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
-    chosen = sorted({n.split(".")[-2] for n, _ in model.named_modules() if n.endswith(".lora_A")})
-    assert chosen == names
-    return f"all-linear adapts {len(chosen)} kinds of layers, {len(beside)} of them outside attention"
-
-
-def a11() -> str:
-    llama_2 = llama(hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_key_value_heads=32)
-    llama_3 = llama(hidden_size=4096, intermediate_size=14336, num_attention_heads=32, num_key_value_heads=8)
-    texts = []
-    for name, model in (("Llama-2-7B", llama_2), ("Llama-3.1-8B", llama_3)):
-        block = model.model.layers[0]
-        k, gate = sizes(block.self_attn.k_proj.weight), sizes(block.mlp.gate_proj.weight)
-        texts.append(f"{name} k {k}, gate {gate}")
-    return "; ".join(texts)
+@shows("A11")
+def shapes_of_llama_2_and_3() -> str:
+    parts = []
+    for title in ("Llama-2-7B", "Llama-3.1-8B"):
+        shapes = counting.shapes(model_configs.find(title.lower()))
+        k, gate = (" x ".join(f"{n:,}" for n in shapes[name][::-1]) for name in ("k_proj", "gate_proj"))
+        parts.append(f"{title} k {k}, gate {gate}")
+    return "; ".join(parts)
 
 
 # ---------------------------------------------------------------- C: alpha, scaling, learning rate
 
 ROOT2 = math.sqrt(2)
-RATES = {"adam": 2e-4, "sgd": 1e-2}
-updates = functools.cache(lora.toy_updates)
+updates = functools.cache(toy_training.updates)
 
 
-def compared(
-    optimizer: str, factor_a: float, factor_b: float, a_factor: float = 1.0, **options
-) -> list[float]:
-    """Relative distance, at steps 1 to 200, of training with alpha 32 and with alpha 16 and changed rates."""
-    lr = RATES[optimizer]
+def distances(optimizer: str, factor_a: float, factor_b: float, a_factor: float = 1.0, **options):
+    """How far apart, step by step, training with alpha 32 and with alpha 16 and changed rates are."""
+    lr = {"adam": 2e-4, "sgd": 1e-2}[optimizer]
     doubled = updates(optimizer, 32, lr, lr, **options)
     other = updates(optimizer, 16, factor_a * lr, factor_b * lr, a_factor, **options)
-    return [lora.apart(doubled, other, step) for step in range(1, 201)]
+    return [toy_training.distance(doubled, other, step) for step in range(1, 201)]
 
 
-def c1() -> str:
-    adam, both = compared("adam", 2, 2), max(compared("adam", 1, 2) + compared("adam", ROOT2, ROOT2, ROOT2))
-    sgd, exact = compared("sgd", 4, 4), max(compared("sgd", 1, 4) + compared("sgd", 2, 2, ROOT2))
+@shows("C1")
+def twice_alpha_is_not_twice_the_rate() -> str:
+    equal = distances("adam", 1, 2) + distances("adam", ROOT2, ROOT2, ROOT2)
+    equal += distances("sgd", 1, 4) + distances("sgd", 2, 2, ROOT2)
+    adam, sgd = (
+        ", ".join(f"{100 * found[step - 1]:.3g}" for step in (1, 10, 200)) + " %"
+        for found in (distances("adam", 2, 2), distances("sgd", 4, 4))
+    )
     return (
-        f"updates apart at steps 1, 10, 200: Adam, 2 lr: {percent(adam)}; SGD, 4 lr: {percent(sgd)}; "
-        f"2 lr for B (SGD: 4) or A and rates scaled: {below(max(both, exact), 1e-9)}"
+        f"updates apart at steps 1, 10, 200: Adam, 2 lr: {adam}; SGD, 4 lr: {sgd}; "
+        f"2 lr for B (SGD: 4) or A and rates scaled: {below(max(equal), 1e-9)}"
     )
 
 
-def percent(distances: list[float]) -> str:
-    return ", ".join(f"{100 * distances[step - 1]:.3g}" for step in (1, 10, 200)) + " %"
-
-
-def c2() -> str:
-    plain, scaled = compared("adam", 2, 2)[-1], max(compared("adam", ROOT2, ROOT2, ROOT2))
-    decayed = compared("adam", ROOT2, ROOT2, ROOT2, weight_decay=0.1)[-1]
+@shows("C2")
+def alpha_is_a_rate_if_a_is_scaled_too() -> str:
+    plain, scaled = distances("adam", 2, 2)[-1], max(distances("adam", ROOT2, ROOT2, ROOT2))
+    decayed = distances("adam", ROOT2, ROOT2, ROOT2, weight_decay=0.1)[-1]
     return (
         f"Adam, step 200: 2 lr {100 * plain:.3g} % apart; lr and A times sqrt(2) {below(scaled, 1e-9)}, "
         f"with weight decay 0.1 {100 * decayed:.2g} %"
     )
 
 
-def c4() -> str:
-    growth = {
-        "alpha = 2r": lora.first_step("adam", 256, 512) / lora.first_step("adam", 4, 8),
-        "alpha fixed": lora.first_step("adam", 256, 32) / lora.first_step("adam", 4, 32),
-    }
-    return "first Adam step, rank 256 over rank 4: " + ", ".join(f"{k} {v:.3g}" for k, v in growth.items())
+def growth(optimizer: str, alphas: tuple[int, int], rslora: bool = False) -> float:
+    """The first step's size at rank 256 over that at rank 4, each with its alpha."""
+    small, large = (
+        toy_training.first_step_change(optimizer, r, a, rslora) for r, a in zip((4, 256), alphas, strict=True)
+    )
+    return large / small
 
 
-def c5() -> str:
+@shows("C4")
+def steps_grow_with_rank_at_alpha_2r() -> str:
+    doubled, fixed = growth("adam", (8, 512)), growth("adam", (32, 32))
+    return f"first Adam step, rank 256 over rank 4: alpha = 2r {doubled:.3g}, alpha fixed {fixed:.3g}"
+
+
+@shows("C5")
+def pefts_defaults_have_alpha_equal_r() -> str:
     config = LoraConfig()
     factor = lora.scale(config.lora_alpha, config.r)
     return f"PEFT's own defaults are r = {config.r}, alpha = {config.lora_alpha}: a factor of {factor:g}"
 
 
-def c6() -> str:
+@shows("C6")
+def a_high_alpha_needs_a_low_rate() -> str:
     """Whether 200 steps of SGD stay bounded; the target has a norm below 20."""
-    ends = [lora.toy_updates("sgd", alpha, lr, lr)[-1].norm().item() for alpha, lr in C6]
-    texts = (
-        f"alpha {a}, lr {lr:g} {'stable' if end < 100 else 'diverges'}"
-        for (a, lr), end in zip(C6, ends, strict=True)
-    )
-    return "SGD: " + "; ".join(texts)
+    parts = []
+    for alpha, lr in ((32, 0.2), (256, 0.2), (256, 0.02)):
+        stable = updates("sgd", alpha, lr, lr)[-1].norm() < 100
+        parts.append(f"alpha {alpha}, lr {lr:g} {'stable' if stable else 'diverges'}")
+    return "SGD: " + "; ".join(parts)
 
 
-C6 = ((32, 0.2), (256, 0.2), (256, 0.02))
-
-
-def c7() -> str:
+@shows("C7")
+def alpha_2r_leaves_its_own_range() -> str:
     return f"alpha = 2r for r = 256 is {2 * 256}; alpha up to 128 allows r up to {128 // 2}"
 
 
-def c8() -> str:
-    kinds = [("sgd", True), ("sgd", False), ("adam", True), ("adam", False)]
-    growth = [lora.first_step(o, 256, 32, rs) / lora.first_step(o, 4, 32, rs) for o, rs in kinds]
-    names = ("SGD alpha/sqrt(r)", "SGD alpha/r", "Adam alpha/sqrt(r)", "Adam alpha/r")
-    texts = (f"{name} {value:.2g}" for name, value in zip(names, growth, strict=True))
-    return "first step, rank 256 over rank 4: " + ", ".join(texts)
+@shows("C8")
+def rslora_fits_sgd_better_than_adam() -> str:
+    parts = [
+        f"{name} alpha/{'sqrt(r)' if rslora else 'r'} {growth(name.lower(), (32, 32), rslora):.2g}"
+        for name in ("SGD", "Adam")
+        for rslora in (True, False)
+    ]
+    return f"first step, rank 256 over rank 4: {', '.join(parts)}"
 
 
 # ---------------------------------------------------------------- N: other statements
 
 
-def n3() -> str:
+@shows("N3")
+def restarts_add_their_ranks() -> str:
     torch.manual_seed(0)
-    updates = [torch.randn(64, 4) @ torch.randn(4, 64) for _restart in range(4)]
-    each, total = [int(torch.linalg.matrix_rank(u)) for u in (updates[0], sum(updates))]
+    restarts = [torch.randn(64, 4) @ torch.randn(4, 64) for _ in range(4)]
+    each, total = (int(torch.linalg.matrix_rank(update)) for update in (restarts[0], sum(restarts)))
     return f"rank of each update {each}, of the sum of 4 restarts {total}"

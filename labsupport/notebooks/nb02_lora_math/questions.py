@@ -1,4 +1,4 @@
-"""The checkpoint questions of notebook 02."""
+"""The questions that close notebook 02."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def entries() -> float:
 
 QUESTIONS = [
     NumberQuestion(
-        id="02.1",
+        key="gradients-in-the-first-step",
         text="A layer with 1,536 inputs and 576 outputs gets LoRA of rank 8, initialised as PEFT does. "
         "How many parameters have a gradient other than zero in the very first step, at most?",
         answer=entries,
@@ -25,7 +25,7 @@ QUESTIONS = [
         why="Only B's, 576 x 8: A's gradient is (alpha / r) Bᵀ G, and B is zero.",
     ),
     ChoiceQuestion(
-        id="02.2",
+        key="undo-a-doubled-alpha",
         text="A recipe for Adam says alpha 16; you set alpha 32 and want exactly the same training. "
         "What undoes the change?",
         choices=[
@@ -50,7 +50,7 @@ QUESTIONS = [
         ],
     ),
     ChoiceQuestion(
-        id="02.3",
+        key="high-rank-of-an-update",
         text="An update made by few steps of Adam has a rank for 90 % of its energy in the hundreds. What "
         "does this show about LoRA of rank 16?",
         choices=[
@@ -75,7 +75,7 @@ QUESTIONS = [
         ],
     ),
     FreeQuestion(
-        id="02.4",
+        key="what-a-doubled-rank-changes",
         text="A colleague doubles the rank, keeps alpha = 2r and the learning rate, trains with Adam, and "
         "says that only the capacity changed. What else did, and how would you find out which of the two "
         "mattered?",

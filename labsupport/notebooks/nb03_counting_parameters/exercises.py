@@ -4,59 +4,39 @@ from __future__ import annotations
 
 import itertools
 
-from labsupport.models import counting, model_configs
 from labsupport.checking.exercise import Exercise
+from labsupport.sizes import counting
+from labsupport.sizes.model_configs import OWN_HEAD_DIM, find
 
 SOLUTION = "solutions/03_counting_parameters.ipynb"
 
 # ---------------------------------------------------------------- one matrix
 
-
-def _whole_matrix(d_in, d_out, rank):
-    return d_in * d_out
-
-
-def _only_a(d_in, d_out, rank):
-    return rank * d_in
-
-
-def _only_b(d_in, d_out, rank):
-    return rank * d_out
-
-
-def _square(d_in, d_out, rank):
-    return 2 * rank * d_in
-
-
-def _product(d_in, d_out, rank):
-    return rank * d_in * d_out
-
-
-def _a_times_b(d_in, d_out, rank):
-    return rank * d_in * rank * d_out
-
-
-def _middle_matrix(d_in, d_out, rank):
-    return rank * (d_in + d_out) + rank * rank
-
-
-def _share(d_in, d_out, rank):
-    return rank * (d_in + d_out) / (d_in * d_out)
-
-
 lora_parameters = Exercise(
     name="counting_parameters.lora_parameters",
     reference=counting.lora_parameters,
     cases=[(4096, 4096, 16), (4096, 11008, 16), (11008, 4096, 8), (576, 192, 64), (64, 48, 1)],
-    mistakes=[
-        (_whole_matrix, "That is the matrix W itself, which stays frozen: count A and B."),
-        (_only_a, "That is A alone: B, with d_out rows and rank columns, is trained as well."),
-        (_only_b, "That is B alone: A, with rank rows and d_in columns, is trained as well."),
-        (_square, "Right for square matrices only: B has d_out rows, not d_in."),
-        (_product, "Rank full matrices? A has rank x d_in entries, B has d_out x rank: add the two."),
-        (_a_times_b, "You multiply the sizes of A and B; they are two matrices: add their sizes."),
-        (_middle_matrix, "There is no rank x rank matrix between A and B: that is another method's."),
-        (_share, "That is the share of the matrix; the count itself is wanted, a whole number."),
+    mistakes=[  # i inputs, o outputs, rank r
+        (lambda i, o, r: i * o, "That is the matrix W itself, which stays frozen: count A and B."),
+        (lambda i, o, r: r * i, "That is A alone: B, with d_out rows and rank columns, is trained as well."),
+        (lambda i, o, r: r * o, "That is B alone: A, with rank rows and d_in columns, is trained as well."),
+        (lambda i, o, r: 2 * r * i, "Right for square matrices only: B has d_out rows, not d_in."),
+        (
+            lambda i, o, r: r * i * o,
+            "Rank full matrices? A has rank x d_in entries, B has d_out x rank: add the two.",
+        ),
+        (
+            lambda i, o, r: (r * i) * (r * o),
+            "You multiply the sizes of A and B; they are two matrices: add their sizes.",
+        ),
+        (
+            lambda i, o, r: r * (i + o) + r * r,
+            "There is no rank x rank matrix between A and B: that is another method's.",
+        ),
+        (
+            lambda i, o, r: r * (i + o) / (i * o),
+            "That is the share of the matrix; the count itself is wanted, a whole number.",
+        ),
     ],
     hints=[
         "LoRA adds B A to W. Which shapes must A and B have for the product to fit W?",
@@ -70,60 +50,28 @@ lora_parameters = Exercise(
 
 
 def _model_cases():
-    found = [model_configs.find(n) for n in ("smollm2-135m", "llama-2-7b", "llama-3.1-8b", "qwen2.5-0.5b")]
-    return [(config,) for config in [*found, model_configs.OWN_HEAD_DIM]]
+    names = ("smollm2-135m", "llama-2-7b", "llama-3.1-8b", "qwen2.5-0.5b")
+    return [(config,) for config in [*map(find, names), OWN_HEAD_DIM]]
 
 
-def _changed(config, **parts):
-    return sum((counting.model_parts(config) | parts).values())
-
-
-def _all_heads(config):
-    return counting.model_parameters(config | {"num_key_value_heads": config["num_attention_heads"]})
-
-
-def _two_mlp_matrices(config):
-    return _changed(config, gate_proj=0)
-
-
-def _head_though_tied(config):
-    return _changed(config, lm_head=counting.model_parts(config)["embed_tokens"])
-
-
-def _never_a_head(config):
-    return _changed(config, lm_head=0)
-
-
-def _no_norms(config):
-    return _changed(config, norms=0)
-
-
-def _no_last_norm(config):
-    return counting.model_parameters(config) - config["hidden_size"]
-
-
-def _one_norm(config):
-    return counting.model_parameters(config) - config["num_hidden_layers"] * config["hidden_size"]
-
-
-def _no_biases(config):
-    return _changed(config, biases=0)
-
-
-def _bias_on_o(config):
-    return counting.model_parameters(config) + (
-        config["num_hidden_layers"] * config["hidden_size"] if counting.with_bias(config) else 0
-    )
+def _without(part):
+    """A count that leaves out one of counting.model_parts."""
+    return lambda config: counting.model_parameters(config) - counting.model_parts(config)[part]
 
 
 def _square_queries(config):
-    return counting.model_parameters(
-        config | {"head_dim": config["hidden_size"] // config["num_attention_heads"]}
-    )
+    width = config["hidden_size"] // config["num_attention_heads"]
+    return counting.model_parameters(config | {"head_dim": width})
 
 
-def _one_layer(config):
-    return counting.model_parameters(config | {"num_hidden_layers": 1})
+def _head_though_tied(config):
+    parts = counting.model_parts(config)
+    return sum(parts.values()) - parts["lm_head"] + parts["embed_tokens"]
+
+
+def _bias_on_o(config):
+    biases = config["num_hidden_layers"] * config["hidden_size"] if counting.with_bias(config) else 0
+    return counting.model_parameters(config) + biases
 
 
 model_parameters = Exercise(
@@ -131,23 +79,38 @@ model_parameters = Exercise(
     reference=counting.model_parameters,
     cases=_model_cases,
     mistakes=[
-        (_all_heads, "You count k_proj and v_proj as wide as q_proj: they have num_key_value_heads heads."),
-        (_two_mlp_matrices, "An MLP of this family has three matrices: gate, up and down."),
+        (
+            lambda c: counting.model_parameters(c | {"num_key_value_heads": c["num_attention_heads"]}),
+            "You count k_proj and v_proj as wide as q_proj: they have num_key_value_heads heads.",
+        ),
+        (_without("gate_proj"), "An MLP of this family has three matrices: gate, up and down."),
         (
             _head_though_tied,
             "Where tie_word_embeddings is true, embedding and head are one matrix: count it once.",
         ),
         (
-            _never_a_head,
+            _without("lm_head"),
             "Where tie_word_embeddings is false, the head is a second vocab_size x hidden_size matrix.",
         ),
-        (_no_norms, "The norms are missing: hidden_size weights each, two a layer and one at the end."),
-        (_no_last_norm, "One norm is missing: the last one, between the last layer and the head."),
-        (_one_norm, "A layer has two norms: one before the attention and one before the MLP."),
-        (_no_biases, "Qwen2 has biases on q_proj, k_proj and v_proj: one for each output."),
+        (
+            _without("norms"),
+            "The norms are missing: hidden_size weights each, two a layer and one at the end.",
+        ),
+        (
+            lambda c: counting.model_parameters(c) - c["hidden_size"],
+            "One norm is missing: the last one, between the last layer and the head.",
+        ),
+        (
+            lambda c: counting.model_parameters(c) - c["num_hidden_layers"] * c["hidden_size"],
+            "A layer has two norms: one before the attention and one before the MLP.",
+        ),
+        (_without("biases"), "Qwen2 has biases on q_proj, k_proj and v_proj: one for each output."),
         (_bias_on_o, "Qwen2's o_proj has no bias: only q_proj, k_proj and v_proj have one."),
         (_square_queries, "Use head_dim: a head need not be hidden_size / num_attention_heads wide."),
-        (_one_layer, "You count a single layer: there are num_hidden_layers of them."),
+        (
+            lambda c: counting.model_parameters(c | {"num_hidden_layers": 1}),
+            "You count a single layer: there are num_hidden_layers of them.",
+        ),
     ],
     hints=[
         "Go part by part: embedding, one layer (attention, MLP, norms) times the layers, last norm, head. "
@@ -164,7 +127,6 @@ model_parameters = Exercise(
 
 
 def _lora_cases():
-    find = model_configs.find
     everything = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     return [
         (find("llama-2-7b"), 16, everything),
@@ -175,42 +137,18 @@ def _lora_cases():
     ]
 
 
-def _by_shape(shape_of):
-    """A wrong counter from a wrong table of shapes: shape_of(config, name) -> (inputs, outputs)."""
+def _summed(count_one):
+    """A counter that adds count_one(config, rank, inputs, outputs) of all targets in all layers."""
 
-    def count(config, rank, targets):
-        shapes = [shape_of(config, name) for name in targets]
-        return config["num_hidden_layers"] * rank * sum(i + o for i, o in shapes)
+    def wrong(config, rank, targets):
+        shapes = counting.shapes(config)
+        return config["num_hidden_layers"] * sum(count_one(config, rank, *shapes[name]) for name in targets)
 
-    return count
-
-
-def _ungrouped_shape(config, name):
-    return counting.shapes(config | {"num_key_value_heads": config["num_attention_heads"]})[name]
+    return wrong
 
 
-def _square_shape(config, name):
-    return config["hidden_size"], config["hidden_size"]
-
-
-def _one_layer_lora(config, rank, targets):
-    return counting.lora_count(config, rank, targets) // config["num_hidden_layers"]
-
-
-def _only_a_lora(config, rank, targets):
-    return config["num_hidden_layers"] * rank * sum(counting.shapes(config)[n][0] for n in targets)
-
-
-def _always_everything(config, rank, targets):
-    return counting.lora_count(config, rank)
-
-
-def _with_head(config, rank, targets):
-    return counting.lora_count(config, rank, [*targets, "lm_head"])
-
-
-def _matrices(config, rank, targets):
-    return sum(counting.model_parts(config)[name] for name in targets)
+def _not_grouped(config, rank, targets):
+    return counting.lora_count(config | {"num_key_value_heads": config["num_attention_heads"]}, rank, targets)
 
 
 lora_count = Exercise(
@@ -218,19 +156,33 @@ lora_count = Exercise(
     reference=counting.lora_count,
     cases=_lora_cases,
     mistakes=[
+        (_not_grouped, "k_proj and v_proj counted as wide as q_proj: mind num_key_value_heads."),
         (
-            _by_shape(_ungrouped_shape),
-            "k_proj and v_proj counted as wide as q_proj: mind num_key_value_heads.",
-        ),
-        (
-            _by_shape(_square_shape),
+            _summed(lambda config, rank, inputs, outputs: rank * 2 * config["hidden_size"]),
             "Every matrix counted as hidden x hidden, as guide 002 does: k, v and MLP differ.",
         ),
-        (_one_layer_lora, "That is one layer: the targets occur in each of num_hidden_layers layers."),
-        (_only_a_lora, "Only A is counted: each target also gets a B with as many rows as outputs."),
-        (_always_everything, "You count all seven matrices whatever the targets are."),
-        (_with_head, "You count the head too: it is a target only if it is named."),
-        (_matrices, "Those are the target matrices themselves: LoRA trains A and B beside them."),
+        (
+            lambda config, rank, targets: counting.lora_count(
+                config | {"num_hidden_layers": 1}, rank, targets
+            ),
+            "That is one layer: the targets occur in each of num_hidden_layers layers.",
+        ),
+        (
+            _summed(lambda config, rank, inputs, outputs: rank * inputs),
+            "Only A is counted: each target also gets a B with as many rows as outputs.",
+        ),
+        (
+            lambda config, rank, targets: counting.lora_count(config, rank, "all-linear"),
+            "You count all seven matrices whatever the targets are.",
+        ),
+        (
+            lambda config, rank, targets: counting.lora_count(config, rank, [*targets, "lm_head"]),
+            "You count the head too: it is a target only if it is named.",
+        ),
+        (
+            _summed(lambda config, rank, inputs, outputs: inputs * outputs),
+            "Those are the target matrices themselves: LoRA trains A and B beside them.",
+        ),
     ],
     hints=[
         "counting.shapes(config) gives inputs and outputs of every module.",
@@ -246,7 +198,6 @@ RANKS = [8, 16, 32, 64]
 
 
 def _search_cases():
-    find = model_configs.find
     return [
         (find("mistral-7b-v0.3"), 27_262_976, RANKS),
         (find("llama-2-7b"), 8_388_608, RANKS),
@@ -255,48 +206,24 @@ def _search_cases():
     ]
 
 
-def _search(config, wanted, ranks, choices):
-    found = []
-    for rank in ranks:
-        each = counting.lora_by_module(config, rank)
-        for targets in choices:
-            if sum(each[name] for name in targets) == wanted:
-                found.append((rank, "+".join(targets)))
-    return sorted(found)
+def _among(choices):
+    """A search that tries these choices of targets."""
+
+    def wrong(config, wanted, ranks):
+        found = []
+        for rank in ranks:
+            each = counting.lora_by_module(config, rank)
+            found += [(rank, "+".join(c)) for c in choices if sum(each[name] for name in c) == wanted]
+        return sorted(found)
+
+    return wrong
 
 
-def _subsets(sizes=range(1, 8), choose=itertools.combinations):
+def _chosen(choose, sizes):
     return [targets for size in sizes for targets in choose(counting.ALL_LINEAR, size)]
 
 
-def _named_sets(config, wanted, ranks):
-    return _search(config, wanted, ranks, counting.SETS.values())
-
-
-def _neighbours(config, wanted, ranks):
-    names = counting.ALL_LINEAR
-    return _search(config, wanted, ranks, [names[i:j] for i in range(7) for j in range(i + 1, 8)])
-
-
-def _smaller_than_all(config, wanted, ranks):
-    return _search(config, wanted, ranks, _subsets(range(1, 7)))
-
-
-def _orders(config, wanted, ranks):
-    return _search(config, wanted, ranks, _subsets(range(1, 5), itertools.permutations))
-
-
-def _repeats(config, wanted, ranks):
-    choose = itertools.combinations_with_replacement
-    return _search(config, wanted, ranks, _subsets(range(1, 8), choose))
-
-
-def _first_only(config, wanted, ranks):
-    return counting.configurations(config, wanted, ranks)[:1]
-
-
-def _per_layer(config, wanted, ranks):
-    return counting.configurations(config | {"num_hidden_layers": 1}, wanted, ranks)
+NEIGHBOURS = [counting.ALL_LINEAR[i:j] for i in range(7) for j in range(i + 1, 8)]
 
 
 configurations = Exercise(
@@ -304,13 +231,30 @@ configurations = Exercise(
     reference=counting.configurations,
     cases=_search_cases,
     mistakes=[
-        (_named_sets, "You try only the usual sets: any of the seven modules can be a target or not."),
-        (_neighbours, "You try only modules that stand next to each other; q_proj+v_proj has a gap."),
-        (_smaller_than_all, "You never try all seven modules together."),
-        (_orders, "q+v and v+q are the same choice: use combinations, not permutations."),
-        (_repeats, "A module can be a target once only: combinations without replacement."),
-        (_first_only, "You stop at the first one: several configurations print the same number."),
-        (_per_layer, "You compare one layer's count with the whole model's: multiply by the layers."),
+        (
+            _among(counting.SETS.values()),
+            "You try only the usual sets: any of the seven modules can be a target or not.",
+        ),
+        (_among(NEIGHBOURS), "You try only modules that stand next to each other; q_proj+v_proj has a gap."),
+        (_among(_chosen(itertools.combinations, range(1, 7))), "You never try all seven modules together."),
+        (
+            _among(_chosen(itertools.permutations, range(1, 5))),
+            "q+v and v+q are the same choice: use combinations, not permutations.",
+        ),
+        (
+            _among(_chosen(itertools.combinations_with_replacement, range(1, 8))),
+            "A module can be a target once only: combinations without replacement.",
+        ),
+        (
+            lambda config, wanted, ranks: counting.configurations(config, wanted, ranks)[:1],
+            "You stop at the first one: several configurations print the same number.",
+        ),
+        (
+            lambda config, wanted, ranks: counting.configurations(
+                config | {"num_hidden_layers": 1}, wanted, ranks
+            ),
+            "You compare one layer's count with the whole model's: multiply by the layers.",
+        ),
     ],
     hints=[
         "There are 127 non-empty subsets of seven modules: try each with each rank.",
@@ -332,28 +276,11 @@ def _packed_cases():
     ]
 
 
-def _naive(parameters):
-    return sum(n for _, n, _ in parameters)
-
-
-def _twice(parameters):
-    return sum(2 * n if kind == "Params4bit" else n for kind, n, _ in parameters)
-
-
-def _everything_packed(parameters):
-    return sum(2 * n * size for _, n, size in parameters)
-
-
-def _bytes(parameters):
-    return sum(n * size for _, n, size in parameters)
-
-
-def _bits(parameters):
-    return sum(8 * n * size if kind == "Params4bit" else n for kind, n, size in parameters)
-
-
-def _halved(parameters):
-    return sum(n * size // 2 if kind == "Params4bit" else n for kind, n, size in parameters)
+def _packed_as(weights):
+    """A count with weights(n, size) in a Params4bit of n elements of that size, and n in any other."""
+    return lambda parameters: sum(
+        weights(n, size) if kind == "Params4bit" else n for kind, n, size in parameters
+    )
 
 
 unpacked = Exercise(
@@ -361,12 +288,27 @@ unpacked = Exercise(
     reference=counting.unpacked,
     cases=_packed_cases,
     mistakes=[
-        (_naive, "That is the naive sum: an element of a Params4bit holds more than one weight."),
-        (_twice, "Right when the weights are stored in bytes; a 2-byte element holds four of them."),
-        (_everything_packed, "Only Params4bit is packed: an ordinary Parameter has one weight an element."),
-        (_bytes, "Those are bytes: a byte of a Params4bit holds two weights of 4 bits."),
-        (_bits, "You count bits: a weight has 4 of them."),
-        (_halved, "The wrong way round: a packed element holds more weights than one, not fewer."),
+        (
+            lambda parameters: sum(n for _, n, _ in parameters),
+            "That is the naive sum: an element of a Params4bit holds more than one weight.",
+        ),
+        (
+            _packed_as(lambda n, size: 2 * n),
+            "Right when the weights are stored in bytes; a 2-byte element holds four of them.",
+        ),
+        (
+            lambda parameters: sum(2 * n * size for _, n, size in parameters),
+            "Only Params4bit is packed: an ordinary Parameter has one weight an element.",
+        ),
+        (
+            lambda parameters: sum(n * size for _, n, size in parameters),
+            "Those are bytes: a byte of a Params4bit holds two weights of 4 bits.",
+        ),
+        (_packed_as(lambda n, size: 8 * n * size), "You count bits: a weight has 4 of them."),
+        (
+            _packed_as(lambda n, size: n * size // 2),
+            "The wrong way round: a packed element holds more weights than one, not fewer.",
+        ),
     ],
     hints=[
         "How many weights of 4 bits fit into one byte? And into an element of so many bytes?",

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import ipywidgets as widgets
 
 from labsupport.core import plots
-from labsupport.models import counting, model_configs
-from labsupport.teaching.explorer_shell import Explorer, View
 from labsupport.core.files import LabError
+from labsupport.sizes import counting, model_configs
+from labsupport.teaching.explorer_shell import Explorer, View
 
 FORMATS = {"float32 (PEFT saves this)": "float32", "bfloat16 (TRL on a 4-bit base)": "bfloat16"}
 
@@ -31,31 +31,24 @@ def view(
     header, tensors = counting.adapter_bytes(config, rank, targets, dora, dtype)
     magnitudes = counting.dora_by_module(config, targets) if dora else dict.fromkeys(lora, 0)
     trained = sum(lora.values()) + sum(magnitudes.values())
-    method = "DoRA" if dora else "LoRA"
     heading = (
-        f"{method} of rank {rank} trains {trained:,} of {base + trained:,} parameters "
+        f"{'DoRA' if dora else 'LoRA'} of rank {rank} trains {trained:,} of {base + trained:,} parameters "
         f"({100 * trained / (base + trained):.4f} %); its file is {(header + tensors) / 1e6:,.1f} MB "
         f"({header + tensors:,} bytes in {dtype})."
     )
-    rows = table(config, lora, magnitudes)
-    totals = {name: sum(column.values()) for name, column in (("adapter", lora), ("DoRA", magnitudes))}
-    rows.append(_row("all", f"{config['num_hidden_layers']} layers", totals["adapter"], totals["DoRA"], ""))
-    return View(heading, rows, *figure(model, config, rank, lora, magnitudes))
-
-
-def table(config: dict, lora: dict[str, int], magnitudes: dict[str, int]) -> list[dict]:
-    """One row for each of the seven modules, targets or not."""
-    shapes, parts = counting.shapes(config), counting.model_parts(config)
+    parts = counting.model_parts(config)
+    shares = {name: 100 * lora[name] / parts[name] for name in counting.ALL_LINEAR if name in lora}
     rows = []
-    for name in counting.ALL_LINEAR:
-        d_in, d_out = shapes[name]
-        share = f"{100 * lora[name] / parts[name]:.2f} %" if name in lora else "-"
-        shape = f"{d_in:,} to {d_out:,}"
-        rows.append(_row(name, shape, lora.get(name, 0), magnitudes.get(name, 0), share))
-    return rows
+    for name, (inputs, outputs) in counting.block_shapes(config).items():
+        share = f"{shares[name]:.2f} %" if name in shares else "-"
+        shape = f"{inputs:,} to {outputs:,}"
+        rows.append(row(name, shape, lora.get(name, 0), magnitudes.get(name, 0), share))
+    layers = f"{config['num_hidden_layers']} layers"
+    rows.append(row("all", layers, sum(lora.values()), sum(magnitudes.values()), ""))
+    return View(heading, rows, *figure(model, rank, lora, magnitudes, shares))
 
 
-def _row(module: str, shape: str, lora: int, magnitudes: int, share: str) -> dict:
+def row(module: str, shape: str, lora: int, magnitudes: int, share: str) -> dict:
     return {
         "module": module,
         "inputs to outputs": shape,
@@ -65,29 +58,27 @@ def _row(module: str, shape: str, lora: int, magnitudes: int, share: str) -> dic
     }
 
 
-def figure(model: str, config: dict, rank: int, lora: dict[str, int], magnitudes: dict[str, int]):
-    """(figure, alt): parameters added to each matrix, all layers together."""
+def figure(model: str, rank: int, lora: dict[str, int], magnitudes: dict[str, int], shares: dict[str, float]):
+    """(figure, alt): parameters added to each matrix, all layers together. shares: % of the matrix."""
     names = counting.ALL_LINEAR[::-1]
     millions = [lora.get(name, 0) / 1e6 for name in names]
     extra = [magnitudes.get(name, 0) / 1e6 for name in names]
-    parts = counting.model_parts(config)
-    shares = [f"{n}  {100 * lora[n] / parts[n]:5.2f} %" if n in lora else f"{n}  frozen" for n in names]
+    totals = [a + b for a, b in zip(millions, extra, strict=True)]
     fig, axes = plots.figure(height=2.8, place=(0.22, 0.18, 0.75, 0.72))
     # Thick lines: one artist for seven bars, so that redraws stay quick.
     axes.hlines(range(7), 0, millions, color=plots.BLUE, linewidth=15)
-    totals = [a + b for a, b in zip(millions, extra, strict=True)]
     if any(extra):
         axes.hlines(range(7), millions, totals, color=plots.ORANGE, linewidth=15)
     axes.set(xlim=(0, 1.05 * max(totals)), ylim=(-0.6, 6.6))
-    axes.set_yticks(range(7), shares)
+    axes.set_yticks(range(7), [f"{n}  {shares[n]:5.2f} %" if n in shares else f"{n}  frozen" for n in names])
     axes.tick_params(axis="y", left=False)
     axes.grid(False, axis="y")
     axes.locator_params(axis="x", nbins=3)
+    note = "; orange: DoRA's magnitudes" if any(extra) else ""  # in place of a legend: redraws stay quick
+    axes.set_xlabel(f"trained parameters, all layers (millions){note}")
+    axes.set_ylabel("module; A and B, % of its matrix")
     biggest = max(lora, key=lora.get)
     part = 100 * sum(lora.get(name, 0) for name in counting.MLP) / sum(lora.values())
-    note = "; orange: DoRA's magnitudes" if any(extra) else ""  # in place of a legend: redraws stay quick
-    axes.set(xlabel=f"trained parameters, all layers (millions){note}")
-    axes.set(ylabel="module; A and B, % of its matrix")
     axes.set_title(f"{model}, rank {rank}: {part:.0f} % of the adapter is in the MLP")
     alt = (
         f"Bars of the parameters added to each of the seven matrices of {model} at rank {rank}; the longest "
@@ -96,9 +87,9 @@ def figure(model: str, config: dict, rank: int, lora: dict[str, int], magnitudes
     return fig, alt
 
 
-def render(model: str, rank: int, dora: bool, dtype: str, **checked: bool) -> View:
-    """The view that the controls ask for; `checked` says of each module whether it is a target."""
-    targets = [name for name, wanted in checked.items() if wanted]
+def render(model: str, rank: int, dora: bool, dtype: str, **ticked: bool) -> View:
+    """The view that the controls ask for; `ticked` says of each module whether it is a target."""
+    targets = [name for name, wanted in ticked.items() if wanted]
     if not targets:
         raise LabError("No target is chosen: tick at least one module, or nothing is trained.")
     return view(model, rank, targets, dora, dtype)
@@ -113,15 +104,13 @@ def explore(
 ) -> Explorer:
     """The calculator with its controls, started at these values. LabError if they are bad."""
     view(model, rank, targets, dora, dtype)
-    chosen = counting.target_names(targets)
     controls = {
         "model": widgets.Dropdown(options=model_configs.names(), value=model.lower(), description="model"),
         "rank": widgets.BoundedIntText(value=rank, min=0, max=20_000, description="rank"),
         "dora": widgets.Checkbox(value=dora, description="DoRA", indent=False),
         "dtype": widgets.Dropdown(options=FORMATS, value=dtype, description="file in"),
     }
-    controls |= {
-        name: widgets.Checkbox(value=name in chosen, description=name, indent=False)
-        for name in counting.ALL_LINEAR
-    }
+    for name in counting.ALL_LINEAR:
+        chosen = name in counting.target_names(targets)
+        controls[name] = widgets.Checkbox(value=chosen, description=name, indent=False)
     return Explorer(render, controls, "Parameter calculator")

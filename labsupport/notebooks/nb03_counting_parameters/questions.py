@@ -1,8 +1,9 @@
-"""The checkpoint questions of notebook 03; 03.1 is the first checkpoint of the module page (guide 004)."""
+"""The questions that close notebook 03; the first is checkpoint 1 of the module page (guide 004)."""
 
 from __future__ import annotations
 
-from labsupport.models import counting, model_configs
+from labsupport.core.text import number
+from labsupport.sizes import counting, model_configs
 from labsupport.teaching.questions import Choice, ChoiceQuestion, FreeQuestion, NumberQuestion
 
 PRINTED = 27_262_976  # guide 002, section 7.3
@@ -10,7 +11,7 @@ SAME_COUNT = len(counting.configurations(model_configs.find("mistral-7b-v0.3"), 
 ALL_SEVEN = counting.lora_count(model_configs.find("mistral-7b-v0.3"), 16)
 
 
-def _checkpoint_share() -> float:
+def _share_of_a_square() -> float:
     """LoRA's share of a 4096 x 4096 matrix at rank 16, in percent."""
     return 100 * counting.lora_parameters(4096, 4096, 16) / (4096 * 4096)
 
@@ -22,10 +23,10 @@ def _file_megabytes(targets: str = "all-linear") -> float:
 
 QUESTIONS = [
     NumberQuestion(
-        id="03.1",
+        key="share-of-a-square-matrix",
         text="Walk through LoRA on a 4096 x 4096 attention projection at rank 16: which matrices are "
         "trained, how many parameters are they, and what share of full fine-tuning is that? Enter the share.",
-        answer=_checkpoint_share,
+        answer=_share_of_a_square,
         tolerance=0.01,
         unit="%",
         why="A is 16 x 4096 and takes the input down to 16 numbers, B is 4096 x 16 and brings them back up: "
@@ -33,7 +34,7 @@ QUESTIONS = [
         f"{4096 * 4096:,}. The share of a square matrix of width n is 2r/n: it falls as models get wider.",
     ),
     ChoiceQuestion(
-        id="03.2",
+        key="same-recipe-fewer-parameters",
         text="You move a recipe (rank 16 on q, k, v, o) from Llama-2-7B to Llama-3.1-8B, which has the same "
         "hidden size and as many layers. PEFT now prints fewer trained parameters. Why?",
         choices=[
@@ -57,17 +58,17 @@ QUESTIONS = [
         ],
     ),
     NumberQuestion(
-        id="03.3",
+        key="size-of-the-adapter-file",
         text="Guide 002 trains Mistral-7B-v0.3 at rank 16 on all seven modules and speaks of an adapter of "
         "about 50 MB. How large is adapter_model.safetensors as PEFT saves it, in float32? (10^6 bytes)",
         answer=_file_megabytes,
         tolerance=0.03,
         unit="MB",
         why=f"{ALL_SEVEN:,} parameters of 4 bytes, and a header well under 1 %; in bfloat16 half of it. "
-        f"With rank 16 on the four attention matrices it would be {_file_megabytes('qkvo'):.0f} MB.",
+        f"With rank 16 on the four attention matrices it would be {number(_file_megabytes('qkvo'))} MB.",
     ),
     FreeQuestion(
-        id="03.4",
+        key="questions-about-a-count",
         text=f"A colleague reports: rank 16, trainable params {PRINTED:,} on Mistral-7B-v0.3. What do you "
         "ask before you compare your run with theirs?",
         model_answer=f"Which modules were targets: rank 16 on all seven would print {ALL_SEVEN:,}. Their "

@@ -14,7 +14,7 @@ def nested_gigabytes() -> float:
 
 QUESTIONS = [
     ChoiceQuestion(
-        id="04.1",
+        key="outlier-in-a-block",
         text="A weight of 40 sigma sits in a block of 64 ordinary weights. What becomes of the other 63?",
         choices=[
             Choice(
@@ -38,7 +38,7 @@ QUESTIONS = [
         ],
     ),
     NumberQuestion(
-        id="04.2",
+        key="saved-by-double-quantisation",
         text="How many GB (10^9 bytes) does double quantisation save on 65 billion weights in blocks of 64?",
         answer=nested_gigabytes,
         tolerance=0.02,
@@ -46,7 +46,7 @@ QUESTIONS = [
         why="32 bits a block become 8, and one float32 serves 256 blocks: 0.5 bits a weight become 0.127.",
     ),
     ChoiceQuestion(
-        id="04.3",
+        key="why-not-four-times-smaller",
         text="Llama-3.1-8B in NF4 is 2.8 times smaller than in bfloat16, Llama-2-7B 3.5 times. Why not 4?",
         choices=[
             Choice(
@@ -69,7 +69,7 @@ QUESTIONS = [
         ],
     ),
     FreeQuestion(
-        id="04.4",
+        key="error-on-quantised-weights",
         text="A blog post measures the NF4 error on the weights of a model that came as a 4-bit GGUF file. "
         "What is wrong with that, and what would you measure instead?",
         model_answer="Those weights were rounded to 16 values a block already. To quantise them again shows "

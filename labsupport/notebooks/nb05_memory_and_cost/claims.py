@@ -12,8 +12,8 @@ from labsupport.allocations.streams import GIB
 from labsupport.cost import cost_model
 from labsupport.memory import closed_form
 from labsupport.memory.setup import Setup
-from labsupport.models import counting, gpus
-from labsupport.models.model_configs import find
+from labsupport.sizes import counting, gpus
+from labsupport.sizes.model_configs import find
 from labsupport.teaching.claims import shows
 
 LLAMA2, LLAMA3, MISTRAL, LARGE = "llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.3", "llama-3-70b"

@@ -6,7 +6,7 @@ from labsupport.checking.exercise import Exercise
 from labsupport.cost import cost_model
 from labsupport.memory import closed_form
 from labsupport.memory.setup import Setup
-from labsupport.models import counting, model_configs
+from labsupport.sizes import counting, model_configs
 
 SOLUTION = "solutions/05_memory_and_cost.ipynb"
 

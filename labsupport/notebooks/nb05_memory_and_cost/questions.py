@@ -5,7 +5,7 @@ from __future__ import annotations
 from labsupport.core.text import number
 from labsupport.memory import closed_form
 from labsupport.memory.setup import Setup
-from labsupport.models import counting, model_configs
+from labsupport.sizes import counting, model_configs
 from labsupport.teaching.questions import Choice, ChoiceQuestion, FreeQuestion, NumberQuestion
 
 LLAMA3 = model_configs.find("llama-3.1-8b")

@@ -1,6 +1,6 @@
 """How many parameters a Llama-like model has, and how many each way of adapting it adds. No torch.
 
-Closed forms, in elements unless the name says bytes; `tests/test_counting.py` holds them against
+Closed forms, in elements unless the name says bytes; `tests/sizes/test_counting.py` holds them against
 transformers and PEFT on the meta device. A config is a dict as in a model's config.json, see model_configs.
 """
 
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable
 
+from labsupport.core import dtypes
 from labsupport.core.files import LabError
-from labsupport.models import model_configs
+from labsupport.sizes import model_configs
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = (*ATTENTION, *MLP)
 OUTSIDE = ("embed_tokens", "lm_head")  # once a model, not once a layer; not part of all-linear
 SETS = {"q+v": ("q_proj", "v_proj"), "qkvo": ATTENTION, "mlp": MLP, "all-linear": ALL_LINEAR}
-DTYPES = {"float32": ("F32", 4), "bfloat16": ("BF16", 2), "float16": ("F16", 2)}
 
 # ---------------------------------------------------------------- the model
 
@@ -65,8 +66,8 @@ def model_parts(config: dict) -> dict[str, int]:
     where the embedding matrix serves as the head (tied)."""
     config = model_configs.checked(config)
     layers, sizes = config["num_hidden_layers"], shapes(config)
-    parts = {"embed_tokens": sizes["embed_tokens"][0] * sizes["embed_tokens"][1]}
-    parts |= {name: layers * sizes[name][0] * sizes[name][1] for name in ALL_LINEAR}
+    parts = {"embed_tokens": math.prod(sizes["embed_tokens"])}
+    parts |= {name: layers * math.prod(sizes[name]) for name in ALL_LINEAR}
     parts["biases"] = layers * sum(sizes[name][1] for name in with_bias(config))
     parts["norms"] = (2 * layers + 1) * config["hidden_size"]  # two a layer and one before the head
     parts["lm_head"] = 0 if config["tie_word_embeddings"] else parts["embed_tokens"]
@@ -176,7 +177,7 @@ def configurations(config: dict, wanted: int, ranks: Iterable[int]) -> list[tupl
 # ---------------------------------------------------------------- other ways of adapting
 
 
-def _whole(number: int, what: str) -> int:
+def _checked_count(number: int, what: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise LabError(f"{what} is {number!r}: it must be a whole number, at least 1.")
     return number
@@ -184,7 +185,7 @@ def _whole(number: int, what: str) -> int:
 
 def prompt_tuning(config: dict, tokens: int) -> int:
     """Prompt tuning: that many learned input vectors (Lester 2021, section 2). LabError if not a count."""
-    return _whole(tokens, "The number of prompt tokens") * config["hidden_size"]
+    return _checked_count(tokens, "The number of prompt tokens") * config["hidden_size"]
 
 
 def prefix_tuning(config: dict, tokens: int) -> int:
@@ -192,12 +193,12 @@ def prefix_tuning(config: dict, tokens: int) -> int:
     Li and Liang train them through. Keys and values are as wide as k_proj and v_proj: narrow under GQA.
     """
     width = shapes(config)["k_proj"][1]
-    return config["num_hidden_layers"] * _whole(tokens, "The prefix length") * 2 * width
+    return config["num_hidden_layers"] * _checked_count(tokens, "The prefix length") * 2 * width
 
 
 def bottleneck_adapters(config: dict, bottleneck: int, biases: bool = False) -> int:
     """Houlsby's adapters: two a layer, each hidden -> bottleneck -> hidden (Houlsby 2019, section 2.1)."""
-    hidden, bottleneck = config["hidden_size"], _whole(bottleneck, "The bottleneck")
+    hidden, bottleneck = config["hidden_size"], _checked_count(bottleneck, "The bottleneck")
     one = 2 * hidden * bottleneck + (hidden + bottleneck if biases else 0)
     return 2 * config["num_hidden_layers"] * one
 
@@ -249,10 +250,6 @@ def adapter_tensors(
     return tensors
 
 
-def _numel(shape: tuple[int, ...]) -> int:
-    return shape[0] * (shape[1] if len(shape) > 1 else 1)
-
-
 def adapter_bytes(
     config: dict,
     rank: int,
@@ -260,18 +257,16 @@ def adapter_bytes(
     dora: bool = False,
     dtype: str = "float32",
 ) -> tuple[int, int]:
-    """Bytes of adapter_model.safetensors: (header, tensors). All tensors in one dtype of DTYPES.
+    """Bytes of adapter_model.safetensors: (header, tensors). All tensors in one dtype of core.dtypes.
 
     The format (safetensors, README, "Format"): 8 bytes for the header's length, the header in JSON with
     each tensor's type, shape and place, padded with blanks to a multiple of 8, then the tensors.
     """
-    if dtype not in DTYPES:
-        raise LabError(f"The type {dtype!r} is not one of {', '.join(DTYPES)}.")
-    short_name, size = DTYPES[dtype]
+    number = dtypes.find(dtype)
     header, place = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in sorted(adapter_tensors(config, rank, targets, dora).items()):
-        end = place + size * _numel(shape)
-        header[name] = {"dtype": short_name, "shape": list(shape), "data_offsets": [place, end]}
+        end = place + number.bytes * math.prod(shape)
+        header[name] = {"dtype": number.code, "shape": list(shape), "data_offsets": [place, end]}
         place = end
     text = len(json.dumps(header, separators=(",", ":")))
     return 8 + -(-text // 8) * 8, place

@@ -1,18 +1,14 @@
 """The closed forms equal transformers and PEFT on the meta device, exactly; and what bad input is told."""
 
 import functools
-import inspect
 import itertools
 
 import pytest
 
 from labsupport.core.files import LabError
-from labsupport.models import counting, model_configs
-from labsupport.models.counting import ALL_LINEAR
-from labsupport.models.model_configs import find
-from labsupport.notebooks.nb03_counting_parameters import claims as verifications
-from labsupport.notebooks.nb03_counting_parameters import parameter_calculator_explorer
-from labsupport.teaching import explorer_shell
+from labsupport.sizes import counting, model_configs
+from labsupport.sizes.counting import ALL_LINEAR
+from labsupport.sizes.model_configs import find
 
 NAMED = ("llama-2-7b", "llama-2-13b", "llama-3.1-8b", "llama-3-70b", "mistral-7b-v0.3", "qwen2.5-7b")
 SMALL = "smollm2-135m"
@@ -246,6 +242,14 @@ def test_which_configurations_print_the_guides_number():
     assert len(set(found)) == len(found)
 
 
+def test_every_number_of_targets_is_searched():
+    config = find(SMALL)
+    for size in range(1, len(ALL_LINEAR) + 1):
+        for targets in (ALL_LINEAR[:size], ALL_LINEAR[-size:]):
+            wanted = counting.lora_count(config, 8, targets)
+            assert (8, "+".join(targets)) in counting.configurations(config, wanted, (4, 8))
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -266,7 +270,6 @@ def test_bad_ranks(rank, words):
         lambda: counting.lora_parameters(576, 192, rank),
         lambda: counting.lora_count(find(SMALL), rank, ["k_proj"]),
         lambda: counting.adapter_bytes(find(SMALL), rank, ["k_proj"]),
-        lambda: parameter_calculator_explorer.view(SMALL, rank, ["k_proj"]),
     ):
         with pytest.raises(LabError) as caught:
             call()
@@ -292,6 +295,39 @@ def test_targets_are_a_set_in_the_models_order():
     assert counting.target_names(name for name in ALL_LINEAR) == counting.target_names("all-linear")
 
 
+def test_whole_numbers_are_asked_for_by_what_they_count():
+    for call, said in (
+        (lambda: counting.prompt_tuning(find(SMALL), 0), "The number of prompt tokens is 0"),
+        (lambda: counting.prefix_tuning(find(SMALL), 2.5), "The prefix length is 2.5"),
+        (lambda: counting.bottleneck_adapters(find(SMALL), True), "The bottleneck is True"),
+    ):
+        with pytest.raises(LabError) as caught:
+            call()
+        assert str(caught.value) == f"{said}: it must be a whole number, at least 1."
+    for call, what in (
+        (lambda: counting.adapter_tensors(find(SMALL), 200, ["k_proj"]), "k_proj of this model"),
+        (lambda: counting.lora_count(find(SMALL), 200, ["k_proj"]), "k_proj of this model"),
+        (lambda: counting.lora_parameters(576, 192, 200), "the matrix"),
+    ):
+        with pytest.raises(LabError, match=f"larger than 192: {what} is 192 x 576 and has rank 192 at most"):
+            call()
+    with pytest.raises(LabError, match="^No target module is given: choose among q_proj,"):
+        counting.target_names([])
+
+
+def test_what_is_left_out_is_all_linear_without_biases_in_float32():
+    config = find("qwen2.5-0.5b")
+    assert (
+        counting.bias_count(config, "lora_only") == counting.bias_count(config, "lora_only", "all-linear") > 0
+    )
+    assert counting.dora_count(config, 4) == counting.dora_count(config, 4, "all-linear")
+    assert counting.dora_by_module(config) == counting.dora_by_module(config, "all-linear")
+    assert counting.bottleneck_adapters(config, 8) == counting.bottleneck_adapters(config, 8, False)
+    assert counting.adapter_bytes(config, 4) == counting.adapter_bytes(
+        config, 4, "all-linear", False, "float32"
+    )
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -309,46 +345,3 @@ def test_other_bad_input_is_one_sentence(call):
     with pytest.raises(LabError) as caught:
         call(find(SMALL))
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-
-
-# ---------------------------------------------------------------- explorer and claims
-
-
-def test_the_calculator_shows_the_count_and_redraws():
-    explorer = parameter_calculator_explorer.explore("llama-3.1-8b", 16, "qkvo")
-    assert "13,631,488 of 8,043,892,736 parameters (0.1695 %)" in explorer.view.heading
-    assert "gate_proj" in explorer.out.value and explorer.view.alt in explorer.out.value
-    explorer.controls["rank"].value = 32
-    assert "27,262,976" in explorer.out.value
-    explorer.controls["dora"].value = True
-    assert f"{counting.dora_count(find('llama-3.1-8b'), 32, 'qkvo'):,}" in explorer.out.value
-    explorer.controls["rank"].value = 0
-    assert "at least 1" in explorer.out.value and "<table" not in explorer.out.value
-    explorer.controls["rank"].value = 2000
-    assert "k_proj of this model is 1024 x 4096" in explorer.out.value
-    explorer.controls["rank"].value = 8
-    for name in ALL_LINEAR:
-        explorer.controls[name].value = False
-    assert "No target is chosen" in explorer.out.value
-
-
-@pytest.mark.parametrize("model", model_configs.names())
-def test_the_calculators_corners(model):
-    config = find(model)
-    for rank, dora in ((1, False), (min(counting.shapes(config)["k_proj"]), True)):
-        view = parameter_calculator_explorer.view(model, rank, "all-linear", dora, "bfloat16")
-        count = counting.dora_count if dora else counting.lora_count
-        assert f"{count(config, rank):,}" in view.heading
-        assert len(view.table) == 8 and explorer_shell.as_text(view) and view.figure is not None
-
-
-VERIFICATIONS = [
-    f for n, f in vars(verifications).items() if inspect.isfunction(f) and n[0] in "bf" and n[1:2].isdigit()
-]
-
-
-@pytest.mark.parametrize("function", VERIFICATIONS, ids=lambda f: f.__name__)
-def test_verifications_give_one_line(function):
-    text = function()
-    assert isinstance(text, str) and text and "\n" not in text
-    assert function() == text

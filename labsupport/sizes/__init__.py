@@ -1,0 +1,1 @@
+"""What models, adapters and cards measure, by arithmetic: no torch."""
