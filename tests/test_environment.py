@@ -121,13 +121,13 @@ def test_every_locked_package_is_pinned_and_hashed():
 
 
 def test_the_installed_packages_are_the_locked_ones():
-    (finding,) = doctor.packages()
+    (finding,) = doctor.installed_packages()
     assert finding.ok, finding.seen
 
 
 def test_a_missing_or_different_package_is_reported(monkeypatch):
     monkeypatch.setattr(doctor, "locked_versions", lambda: {"peft": "0.0.1", "not-there": "1.0"})
-    (finding,) = doctor.packages()
+    (finding,) = doctor.installed_packages()
     assert not finding.ok and finding.fix
     assert f"peft {direct_pins()['peft']} instead of 0.0.1" in finding.seen
     assert "not-there 1.0 is missing" in finding.seen

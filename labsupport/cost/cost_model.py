@@ -9,6 +9,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from labsupport.core import text
 from labsupport.core.files import LabError
 from labsupport.memory import closed_form, prose
 from labsupport.memory.setup import Setup
@@ -143,7 +144,7 @@ def report(costs: tuple[Cost, ...]) -> str:
     for cost in costs:
         lines.append(
             f"{cost.method:7} on {cost.gpus} x {cost.gpu}: {cost.flops:.3g} FLOP for {cost.tokens:,} tokens, "
-            f"{cost.hours[0]:.2g} to {cost.hours[1]:.2g} hours, "
+            f"{text.span(cost.hours)} hours, "
             f"{cost.money[0]:.2f} to {cost.money[1]:.2f} in the currency of the rate"
         )
         lines += [f"  - {line}" for line in cost.assumptions]

@@ -75,7 +75,7 @@ def load(path: Path | None = None) -> list[dict]:
     path = path or FILE
     rows = parse(path)
     for fault in upstream.quick_jsonschema().Draft202012Validator(schema()).iter_errors(rows):
-        raise LabError(f"{short(path)}{place(rows, [*fault.absolute_path])}: {in_words(fault)}.")
+        raise LabError(f"{short(path)}{row_and_key(rows, [*fault.absolute_path])}: {in_words(fault)}.")
     there, seen = what_is_there(), set()
     for row in rows:
         try:
@@ -100,7 +100,7 @@ def parse(path: Path):
         raise LabError(f"{short(path)} is not YAML ({' '.join(str(error).split())}).") from error
 
 
-def place(rows: list, keys: list) -> str:
+def row_and_key(rows: list, keys: list) -> str:
     """Where in the file a fault is: ", row B3, evidence.cell"; a row without an id has a number."""
     if not keys:
         return ""

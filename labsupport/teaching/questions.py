@@ -165,7 +165,7 @@ def read_number(answer, unit: str) -> float | str:
     if isinstance(answer, str):
         if not answer.strip():
             return f"Enter a number first, {example}."
-        number, its_unit = parts(answer)
+        number, its_unit = number_and_unit(answer)
         if its_unit and its_unit.lower().rstrip(".") != unit.lower():
             wanted = f"in {unit}" if unit else "alone"
             return f"The unit {reprlib.repr(its_unit)} does not fit: enter the number {wanted}."
@@ -176,7 +176,7 @@ def read_number(answer, unit: str) -> float | str:
     return number
 
 
-def parts(text: str) -> tuple[float | None, str]:
+def number_and_unit(text: str) -> tuple[float | None, str]:
     """The number, None if there is none, and the unit after it."""
     text = text.strip().lstrip("~≈= ").replace("\u2212", "-")
     if text.lower().lstrip("+-") in ("nan", "inf", "infinity"):

@@ -81,10 +81,13 @@ def starting_point(trainer) -> dict:
     if hasattr(trainer, "starting_point"):
         return trainer.starting_point
     # The optimizer is None unless one was handed in; its text has its settings.
-    return {"model": of_model(trainer.model) | {"optimizer": str(trainer.optimizer)}, "parts": parts(trainer)}
+    return {
+        "model": of_model(trainer.model) | {"optimizer": str(trainer.optimizer)},
+        "parts": handed_in(trainer),
+    }
 
 
-def parts(trainer) -> list:
+def handed_in(trainer) -> list:
     """Code and settings of what was handed to the trainer, described."""
     callbacks = [
         callback
@@ -100,15 +103,15 @@ def parts(trainer) -> list:
 
 
 def parts_before_training(trainer) -> list:
-    """`parts`, as they were before the trainer trained: callbacks count and keep what they have seen."""
-    now = parts(trainer)
+    """`handed_in`, as they were before the trainer trained: callbacks count and keep what they have seen."""
+    now = handed_in(trainer)
     known = getattr(trainer, "starting_point", {})
-    return known["parts"] if known and now == known["parts after"] else now
+    return known["parts"] if now == known.get("parts after") else now
 
 
 def keep(trainer, start: dict) -> None:
     """Remember, once it has trained or been loaded, where the trainer started and how it ended."""
-    trainer.starting_point = start | {"parts after": parts(trainer)}
+    trainer.starting_point = start | {"parts after": handed_in(trainer)}
 
 
 # ---------------------------------------------------------------- a model

@@ -132,7 +132,14 @@ def examine(calibrate: bool = False) -> dict:
     What set-up measured is measured anew as a whole if it is damaged.
     """
     settings = calibrated(profiles.read_settings()) if calibrate else profiles.read_settings()
-    findings = [python(), *packages(), model(), measurements(), disk(), graphics_card()]
+    findings = [
+        python_version(),
+        *installed_packages(),
+        base_model_files(),
+        set_up_measurements(),
+        free_disk(),
+        graphics_card(),
+    ]
     speed = settings.get("tokens_per_second", {}).get(settings.get("dtype"))
     try:
         profile = profiles.current().name
@@ -173,7 +180,7 @@ def report(result: dict) -> str:
     return "\n".join(lines)
 
 
-def python() -> Finding:
+def python_version() -> Finding:
     """This Python against pyproject's requires-python."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "requires-python"
@@ -183,7 +190,7 @@ def python() -> Finding:
     return Finding("Python", SpecifierSet(wanted).contains(seen, prereleases=True), seen, fix)
 
 
-def packages() -> list[Finding]:
+def installed_packages() -> list[Finding]:
     """Installed versions against the lock."""
     wrong = []
     for name, wanted in locked_versions().items():
@@ -207,7 +214,7 @@ def locked_versions() -> dict[str, str]:
     return {entry.name: str(entry.specifier).removeprefix("==") for entry in here}
 
 
-def model() -> Finding:
+def base_model_files() -> Finding:
     folder = STATE / "models" / base_model.BUNDLED
     problem = base_model.damage(folder)
     return Finding(
@@ -216,7 +223,7 @@ def model() -> Finding:
     )  # fmt: skip
 
 
-def measurements() -> Finding:
+def set_up_measurements() -> Finding:
     """What set-up measured: there, not there yet, or damaged."""
     file = STATE / "ready.json"
     if not file.exists():
@@ -227,7 +234,7 @@ def measurements() -> Finding:
     return Finding("measurements", not fault, seen, fix)
 
 
-def disk() -> Finding:
+def free_disk() -> Finding:
     free = shutil.disk_usage(ROOT).free / 2**30
     fix = f"Free at least {NEEDED_GIB} GiB: runs and checkpoints need them."
     return Finding("disk", free >= NEEDED_GIB, f"{free:.1f} GiB free", fix)

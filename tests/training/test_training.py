@@ -266,6 +266,13 @@ def test_after_mixed_precision_a_trained_model_computes_as_a_loaded_one(runs, to
     assert torch.equal(logits, again) and logits.dtype == again.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("make", [tiny_trainer, mixed], ids=["float32", "mixed precision"])
+def test_scores_of_a_trained_model_serve_the_loaded_one(make, runs, tokenizer):
+    trained, loaded = make(tokenizer), make(tokenizer)
+    assert [run_store.recorded(each, NAME).outcome for each in (trained, loaded)] == ["trained", "loaded"]
+    assert fingerprint.of_model(trained.model) == fingerprint.of_model(loaded.model)
+
+
 def test_with_a_shared_prompt_it_learns_the_same_from_fewer_tokens(runs, tokenizer):
     settings = {"lora": {"lora_dropout": 0.0}, "steps": 6, "save_strategy": "no"}
     padded, shared = tiny_trainer(tokenizer, **settings), tiny_trainer(tokenizer, **settings)

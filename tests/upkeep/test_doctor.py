@@ -44,7 +44,7 @@ def timed(monkeypatch):
 @pytest.fixture
 def quick(monkeypatch, ready):
     """The examination without hashing the model or looking for a card."""
-    monkeypatch.setattr(doctor, "model", lambda: doctor.Finding("base model", True, "whole"))
+    monkeypatch.setattr(doctor, "base_model_files", lambda: doctor.Finding("base model", True, "whole"))
 
 
 # ---------------------------------------------------------------- set-up
@@ -86,7 +86,7 @@ def test_json_is_one_document_on_standard_output():
 
 def test_the_fix_of_what_is_wrong_is_told_and_it_ends_with_1(monkeypatch, capsys, quick):
     bad = doctor.Finding("disk", False, "0.1 GiB free", "Free some.")
-    monkeypatch.setattr(doctor, "disk", lambda: bad)
+    monkeypatch.setattr(doctor, "free_disk", lambda: bad)
     assert cli.main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "BAD  disk: 0.1 GiB free\n     Free some." in out
@@ -167,6 +167,6 @@ def test_calibrating_keeps_the_format_and_times_it_anew(quick, ready, timed):
 )
 def test_doctor_knows_the_pythons_that_the_project_admits(version, good, monkeypatch):
     monkeypatch.setattr(doctor.platform, "python_version", lambda: version)
-    finding = doctor.python()
+    finding = doctor.python_version()
     assert (finding.ok, finding.seen) == (good, version)
     assert "3.14.1" in finding.fix
