@@ -14,7 +14,9 @@ import numpy as np
 HALF = ("float16", "bfloat16")
 
 
-# Values in short ---
+# Values in short ----------------------------------------------------------------------------
+
+
 class _Brief(reprlib.Repr):
     """Reprs that fit a sentence and are the same in every run."""
 
@@ -49,11 +51,15 @@ def brief(value) -> str:
 
 
 class Numbers(NamedTuple):
-    """Numbers of any origin as one array, with the dtype they had and the type that held them."""
+    """Numbers of any origin as one array, with the dtype they had and the type that held them.
+
+    differentiable: whether autograd would follow them back, as a result of a tensor that needs a gradient.
+    """
 
     array: np.ndarray
     dtype: str
     origin: str
+    differentiable: bool = False
 
     @property
     def exact(self) -> bool:
@@ -65,18 +71,17 @@ def plain(value) -> Any:
     torch = sys.modules.get("torch")
     origin = type(value).__name__
     if torch is not None and isinstance(value, torch.Tensor):
-        dtype = str(value.dtype).removeprefix("torch.")
+        dtype, differentiable = str(value.dtype).removeprefix("torch."), value.requires_grad
         value = value.detach().cpu()
         value = value.double() if value.is_floating_point() else value
-        return Numbers(value.numpy().copy(), dtype, origin)
+        return Numbers(value.numpy().copy(), dtype, origin, differentiable)
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
+    if isinstance(value, (bool, int, float, complex, np.generic, np.ndarray)):
         array = np.array(value)
         if array.dtype.kind not in "biufc" and not isinstance(value, int):  # huge ints are objects
             return plain(value.tolist())
-        double = array.astype(np.float64) if array.dtype.kind == "f" else array
-        return Numbers(double, array.dtype.name, origin)
+        return Numbers(array, array.dtype.name, origin)
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, range)):
@@ -96,7 +101,10 @@ def _stacked(items: list, origin: str) -> Numbers | list:
     if len({(item.array.shape, item.exact) for item in items}) > 1:
         return items
     coarsest = max((item.dtype for item in items), key=default_tolerance)
-    return Numbers(np.stack([item.array for item in items]), coarsest, origin)
+    arrays = [item.array for item in items]
+    if items[0].exact and np.result_type(*arrays).kind == "f":  # of uint64 and int64: would be rounded
+        arrays = [array.astype(object) for array in arrays]
+    return Numbers(np.stack(arrays), coarsest, origin, any(item.differentiable for item in items))
 
 
 def default_tolerance(dtype: str) -> float:
@@ -116,9 +124,8 @@ def _rows(value: Numbers | list) -> list:
     if isinstance(value, list):
         return value
     if value.array.ndim > 1:
-        return [Numbers(row, value.dtype, value.origin) for row in value.array]
-    items = value.array.tolist()
-    return [Numbers(np.asarray(x), value.dtype, type(x).__name__) for x in items]
+        return [value._replace(array=row) for row in value.array]
+    return [value._replace(array=np.asarray(x), origin=type(x).__name__) for x in value.array.tolist()]
 
 
 def _described(value) -> str:
@@ -136,7 +143,10 @@ def _a(name: str) -> str:
 
 
 def _number(value) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, int):
+        # Python refuses to print integers of thousands of digits.
+        return f"{value:,}" if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
+    return f"{value:.4g}"
 
 
 # Comparing ----------------------------------------------------------------------------------
@@ -150,14 +160,16 @@ class Mismatch(NamedTuple):
     text: str
 
 
-TYPE, NOT_FINITE, KEYS, SHAPE, VALUE = range(5)
+TYPE, NOT_FINITE, KEYS, SHAPE, VALUE, GRADIENT = range(6)
 
 
 def mismatches(expected, got, tolerance: float | None = None, path: str = "") -> list[Mismatch]:
     """All differences between two values in plain form; an empty list if they agree.
 
     Integers, strings and None must agree exactly, whatever the tolerance; for floats it is
-    relative and absolute, and by default follows the dtype.
+    relative and absolute, and by default follows the dtype. Which of the two is "expected" matters in
+    three ways only: it says whether numbers are integers, how precise floats are, and whether they need
+    a gradient. An expected 3.0 accepts 3, and an expected 3 accepts 3.0 but not 3.0000001.
     """
     at = f" at {path}" if path else ""
     if _kind(expected) != _kind(got):
@@ -206,6 +218,9 @@ def _list_mismatches(expected: list, got: list, tolerance, path: str) -> list[Mi
     return [mismatch for some in found for mismatch in some]
 
 
+_CUT_OFF = "something like .detach(), .data, .item(), .tolist(), numpy or no_grad cuts it off"
+
+
 def _number_mismatches(expected: Numbers, got: Numbers, tolerance, at: str) -> list[Mismatch]:
     e, g = expected.array, got.array
     if e.shape != g.shape:
@@ -213,17 +228,34 @@ def _number_mismatches(expected: Numbers, got: Numbers, tolerance, at: str) -> l
         if e.ndim == g.ndim == 1:
             text = f"It returned length {len(g)}{at} where {len(e)} was expected"
         return [Mismatch(SHAPE, 0, text)]
+    if expected.exact:
+        # As Python's numbers: numpy would round integers above 2**53 to compare them with floats.
+        agree = np.asarray(e.astype(object) == g.astype(object), bool)
+    else:
+        e, g = _floats(e), _floats(g)
+        agree = _close(e, g, _float_tolerance(expected, got) if tolerance is None else tolerance)
+    if not agree.all():
+        return [_not_finite(expected, got, at) or _largest(e, g, agree, _half_note(expected, got), at)]
+    if expected.differentiable and not got.differentiable:
+        return [Mismatch(GRADIENT, 0, f"Its values are right, but it has no gradient{at}: {_CUT_OFF}")]
+    return []
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """As float64 or complex128; integers beyond their range become infinite."""
+    if array.dtype.kind == "O":
+        top = sys.float_info.max
+        items = [x if abs(x) <= top else math.inf if x > 0 else -math.inf for x in array.flat]
+        return np.array(items, float).reshape(array.shape)
+    return array.astype(complex if array.dtype.kind == "c" else float)
+
+
+def _close(e: np.ndarray, g: np.ndarray, limit: float) -> np.ndarray:
+    """Where two arrays of floats are equal, both NaN, or apart by at most limit * (1 + the larger size)."""
     with np.errstate(all="ignore"):
-        agree = np.asarray(e == g)
-        if not expected.exact:
-            common = complex if "c" in e.dtype.kind + g.dtype.kind else float
-            e, g = e.astype(common), g.astype(common)
-            limit = _float_tolerance(expected, got) if tolerance is None else tolerance
-            close = np.isfinite(e) & np.isfinite(g) & (np.abs(e - g) <= limit + limit * np.abs(e))
-            agree = agree | close | (np.isnan(e) & np.isnan(g))
-    if agree.all():
-        return []
-    return [_not_finite(expected, got, at) or _largest(e, g, agree, _half_note(expected, got), at)]
+        finite = np.isfinite(e) & np.isfinite(g)
+        near = np.abs(e - g) <= limit + limit * np.maximum(np.abs(e), np.abs(g))
+        return (e == g) | (finite & near) | (np.isnan(e) & np.isnan(g))
 
 
 def _float_tolerance(expected: Numbers, got: Numbers) -> float:
@@ -249,14 +281,14 @@ def _not_finite(expected: Numbers, got: Numbers, at: str) -> Mismatch | None:
 
 def _largest(e: np.ndarray, g: np.ndarray, agree: np.ndarray, note: str, at: str) -> Mismatch:
     """The size of the difference, at the element where it is largest."""
-    exact = e.dtype.kind not in "fc" and g.dtype.kind not in "fc"
-    # Python's integers neither wrap around (uint8) nor round (above 2**53).
-    apart = np.abs(e.astype(object) - g.astype(object)) if exact else np.abs(e - g)
-    sizes = np.where(agree, 0.0, np.nan_to_num(np.asarray(apart, float), nan=np.inf, posinf=np.inf))
+    if {e.dtype.kind, g.dtype.kind} & {"f", "c"}:
+        with np.errstate(all="ignore"):
+            apart = np.asarray(np.abs(_floats(e) - _floats(g)))
+    else:  # Python's integers neither wrap around (uint8) nor round (above 2**53)
+        apart = np.asarray(np.abs(e.astype(object) - g.astype(object)))
+    sizes = np.where(agree, 0.0, np.nan_to_num(_floats(apart), nan=np.inf, posinf=np.inf))
     index = np.unravel_index(int(sizes.argmax()), e.shape)
-    difference, wanted = np.asarray(apart)[index], e[index]
-    difference = int(difference) if exact else float(difference)
-    wanted = wanted.item() if isinstance(wanted, np.generic) else wanted
+    difference, wanted = (x.item() if isinstance(x, np.generic) else x for x in (apart[index], e[index]))
     place = f" (element {list(map(int, index))})" if e.ndim else ""
     text = f"The largest difference is {_number(difference)} where {_number(wanted)} was expected"
     if isinstance(wanted, bool):

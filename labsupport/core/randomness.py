@@ -17,7 +17,7 @@ def kept():
     torch = sys.modules.get("torch")
     python, arrays = random.getstate(), np.random.get_state()
     tensors = torch.get_rng_state() if torch else None
-    on_cards = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_available() else []
+    on_cards = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else []
     try:
         yield
     finally:

@@ -296,8 +296,21 @@ def test_constrained_scores_come_beside_the_free_ones(model, tokenizer, rows):
     for result in prompt_scoring.score(model, tokenizer, rows[:2], prompts, constrained=True):
         assert not result["exact"]  # freely, a random model does not even write a bracket
         assert set(result["constrained"]["right"]) == set(tickets.FIELDS)
-        # An admitted field's fixed part cannot be wrong, so nothing that was right becomes wrong.
-        assert all(result["constrained"]["right"][f] for f in tickets.FIELDS if result["right"][f])
+
+
+def test_what_is_right_freely_is_right_under_the_grammar(model, tokenizer, rows, monkeypatch):
+    from labsupport.baselines import prompt_scoring
+
+    def sure(model, tokenizer, examples, batch_size):
+        for i, example in enumerate(examples):
+            targets = torch.tensor(example.targets)
+            yield i, 20.0 * torch.nn.functional.one_hot(targets, model.config.vocab_size)
+
+    monkeypatch.setattr(prompt_scoring.prefixes, "logits_of_answers", sure)
+    prompts = prompting.prompts(tokenizer, "zero_shot", [], rows, wording="short", examples=0)
+    for result in prompt_scoring.score(model, tokenizer, rows, prompts, constrained=True):
+        assert result["exact"] and all(result["right"].values())
+        assert result["constrained"]["exact"] and all(result["constrained"]["right"].values())
 
 
 # ---------------------------------------------------------------- grammar

@@ -241,7 +241,7 @@ def drawn_or_refused(draw, what: dict) -> str:
         return "refused"
     assert "prediction" in view.heading and view.heading.endswith(".")
     assert view.figure is not None and len(view.alt) > 60
-    assert all(str(value) for row in view.table for value in row.values())
+    assert all(str(value) not in ("", "None", "nan") for row in view.table for value in row.values())
     return "drawn"
 
 

@@ -76,6 +76,7 @@ def test_codes_scales_and_restored_weights_are_equal(blocksize, seed, double):
     packed, state = bnb_quantize(weight, blocksize, double)
     ours = nf4.quantize(weight, blocksize, double)
     assert torch.equal(ours.packed, packed.flatten())
+    assert (ours.blocksize, ours.shape) == (state.blocksize, weight.shape)
     assert ours.absmax.dtype == state.absmax.dtype and torch.equal(ours.absmax, state.absmax)
     if double:
         assert torch.equal(ours.nested_absmax, state.state2.absmax)

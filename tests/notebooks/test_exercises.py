@@ -1,12 +1,15 @@
 """Every exercise: each known mistake gets its own diagnosis, and other right answers pass."""
 
+import ast
 import importlib
+import inspect
 import json
 
 import pytest
 
+from labsupport.checking.authoring import ambiguities
+from labsupport.checking.exercise import Exercise
 from labsupport.core import course
-from labsupport.teaching.exercise import Exercise, ambiguities
 
 FOLDERS = [folder for folder in course.notebooks().values() if course.module(folder, "exercises")]
 EXERCISES = [
@@ -15,10 +18,9 @@ EXERCISES = [
     for exercise in vars(course.module(folder, "exercises")).values()
     if isinstance(exercise, Exercise)
 ]
+RIGHT_ANSWERS = {folder: importlib.import_module(f"right_answers.{folder}") for folder in FOLDERS}
 OTHER_RIGHT_ANSWERS = {
-    name: function
-    for folder in FOLDERS
-    for name, function in importlib.import_module(f"right_answers.{folder}").ANSWERS.items()
+    name: function for module in RIGHT_ANSWERS.values() for name, function in module.ANSWERS.items()
 }
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
 
@@ -40,9 +42,9 @@ def test_exercise_is_well_made(exercise):
 def test_each_mistake_gets_its_own_diagnosis(exercise, mistake):
     function, message = mistake
     result = exercise.check(function)
-    assert result.status == "wrong"
-    assert message in repr(result)
-    assert sum(text in repr(result) for _, text in exercise.mistakes) == 1
+    assert (result.status, result.message) == ("wrong", message)
+    assert repr(result) == f"{exercise.name}: wrong. {message}"
+    assert sum(text in message for _, text in exercise.mistakes) == 1
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
@@ -50,22 +52,47 @@ def test_stub_reference_and_another_right_answer(exercise, capsys):
     assert exercise.check(stub).status == "not attempted"
     assert exercise.check(exercise.reference).status == "correct"
     other = OTHER_RIGHT_ANSWERS[exercise.name]
-    assert other is not exercise.reference
     assert exercise.check(other).status == "correct", repr(exercise.check(other))
     assert exercise.or_reference(other) is other
     assert exercise.or_reference(stub) is exercise.reference
-    assert "reference" in capsys.readouterr().out
+    name = exercise.name
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}: using your function.",
+        f"{name}: using the reference solution from here on, so that the rest runs.",
+    ]
 
 
 def test_every_exercise_of_a_notebook_has_another_right_answer():
     assert sorted(OTHER_RIGHT_ANSWERS) == sorted(e.name for e in EXERCISES)
 
 
+READS_DATA_ONLY = {"labsupport.tasks", "labsupport.tasks.tickets"}
+
+
+def of_the_course(module):
+    """What a module imports of labsupport, wherever in it the import stands."""
+    names = set()
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.startswith("labsupport")}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_another_right_answer_is_not_the_references_code(folder):
+    """It is written out in its own module, which can reach nothing that a reference is made of."""
+    module = RIGHT_ANSWERS[folder]
+    assert {function.__module__ for function in module.ANSWERS.values()} == {module.__name__}
+    assert of_the_course(module) <= READS_DATA_ONLY
+    assert not READS_DATA_ONLY & {inspect.getmodule(e.reference).__name__ for e in EXERCISES}
+
+
 def test_exercise_cases_use_real_answers():
     """The reply cases hold at least one right and several wrong replies, as JSON and not."""
-    module = course.module("nb01_first_fine_tune", "exercises")
+    cases = course.module("nb01_first_fine_tune", "exercises").is_right.cases()
     right = OTHER_RIGHT_ANSWERS["first_fine_tune.is_right"]
-    cases = module.is_right.cases() if callable(module.is_right.cases) else module.is_right.cases
     verdicts = [right(*case) for case in cases]
     assert 3 <= sum(verdicts) < len(verdicts) - 5
     assert json.loads(cases[0][0])["intent"] == "defect"

@@ -280,6 +280,10 @@ def test_the_largest_rank_is_allowed():
     assert counting.lora_parameters(576, 192, 192) == 192 * (576 + 192)
 
 
+def test_rank_1_is_allowed():
+    assert counting.lora_parameters(576, 192, 1) == 576 + 192
+
+
 def test_unknown_targets_list_the_valid_ones():
     for targets in (["q_proj", "qproj"], "all_linear", "wq", [], [3]):
         with pytest.raises(LabError) as caught:
@@ -311,15 +315,19 @@ def test_whole_numbers_are_asked_for_by_what_they_count():
     ):
         with pytest.raises(LabError, match=f"larger than 192: {what} is 192 x 576 and has rank 192 at most"):
             call()
+    with pytest.raises(
+        LabError, match="^The file of an adapter on embed_tokens or lm_head also holds the base"
+    ):
+        counting.adapter_tensors(find(SMALL), 8, ["q_proj", "lm_head"])
     with pytest.raises(LabError, match="^No target module is given: choose among q_proj,"):
         counting.target_names([])
 
 
 def test_what_is_left_out_is_all_linear_without_biases_in_float32():
     config = find("qwen2.5-0.5b")
-    assert (
-        counting.bias_count(config, "lora_only") == counting.bias_count(config, "lora_only", "all-linear") > 0
-    )
+    biases = counting.bias_count(config, "lora_only")
+    assert biases == counting.bias_count(config, "lora_only", "all-linear") > 0
+    assert counting.lora_count(config, 4) == counting.lora_count(config, 4, "all-linear")
     assert counting.dora_count(config, 4) == counting.dora_count(config, 4, "all-linear")
     assert counting.dora_by_module(config) == counting.dora_by_module(config, "all-linear")
     assert counting.bottleneck_adapters(config, 8) == counting.bottleneck_adapters(config, 8, False)
