@@ -299,6 +299,8 @@ def test_constrained_scores_come_beside_the_free_ones(model, tokenizer, rows):
 
 
 def test_what_is_right_freely_is_right_under_the_grammar(model, tokenizer, rows, monkeypatch):
+    import torch
+
     from labsupport.baselines import prompt_scoring
 
     def sure(model, tokenizer, examples, batch_size):
