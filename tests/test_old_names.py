@@ -55,6 +55,7 @@ def test_a_half_done_notebook_of_then_runs_to_its_end(path, tmp_path):
     printed = fresh_process.run(
         code,
         LAB_PROFILE="smoke",
+        LAB_STRICT="0",
         LAB_RUNS=str(tmp_path),
         LAB_THREADS="1",
         LAB_PROGRESS=str(tmp_path / "p.json"),

@@ -8,6 +8,7 @@ import json
 
 import torch
 
+from labsupport.core import upstream
 from labsupport.core.describing import bytes_of, describe
 from labsupport.training.checkpoints import Checkpoints
 
@@ -182,9 +183,10 @@ def adapters(model) -> list:
 
 
 def hooks(model) -> list:
-    """The functions that are called before and after modules, in order."""
+    """The functions called before and after modules, in order; not upstream's, which change no result."""
     found = []
     for name, module in model.named_modules():
         hooked = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+        hooked = [hook for hook in hooked if getattr(hook, "__module__", "") != upstream.__name__]
         found += [[name, describe(hooked)]] if hooked else []
     return found
