@@ -90,17 +90,18 @@ def starting_point(trainer) -> dict:
 
 def handed_in(trainer) -> list:
     """Code and settings of what was handed to the trainer, described."""
-    callbacks = [
-        callback
-        for callback in trainer.callback_handler.callbacks
-        if not isinstance(callback, Checkpoints) and type(callback).__name__ not in DISPLAYS
-    ]
     given = {name: getattr(trainer, name, None) for name in GIVEN}
     replaced = {name: vars(trainer)[name] for name in REPLACED if name in vars(trainer)}
     everything = [type(trainer), trainer.data_collator, given, replaced]
     # The order of callbacks hangs on whether a display was among them.
-    each = sorted((describe(callback) for callback in callbacks), key=str)
+    each = sorted((describe(callback) for callback in callbacks(trainer)), key=str)
     return [*describe(everything), each]
+
+
+def callbacks(trainer) -> list:
+    """The trainer's callbacks without those that only show or seal."""
+    found = trainer.callback_handler.callbacks
+    return [c for c in found if not isinstance(c, Checkpoints) and type(c).__name__ not in DISPLAYS]
 
 
 def parts_before_training(trainer) -> list:

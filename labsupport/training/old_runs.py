@@ -18,7 +18,7 @@ import torch
 from labsupport.core import files
 from labsupport.core.describing import describe
 from labsupport.training import fingerprint, prefixes
-from labsupport.training.checkpoints import Checkpoints, planned_steps
+from labsupport.training.checkpoints import planned_steps
 
 COLLATOR_THEN = "labsupport.prefixes.collate"
 # The hash of its source. A test says when that has changed: no old run is the same then, and this can go.
@@ -41,7 +41,7 @@ def adopt(trainer, weights: str, name: str, folder: Path, key: str) -> None:
 
 def could_be_found(trainer) -> bool:
     """Whether the old hash says enough of this trainer."""
-    settings = [describe(c)["attributes"]["dict"] for c in callbacks(trainer)]
+    settings = [describe(c)["attributes"]["dict"] for c in fingerprint.callbacks(trainer)]
     extras = [getattr(trainer, name, None) for name in (*fingerprint.GIVEN, *fingerprint.OTHER_MODELS)]
     one_epoch = len(trainer.get_train_dataloader()) // trainer.args.gradient_accumulation_steps
     return (
@@ -60,15 +60,9 @@ def collator_source() -> str:
     return hashlib.sha256("".join(map(inspect.getsource, functions)).encode()).hexdigest()
 
 
-def callbacks(trainer) -> list:
-    found = trainer.callback_handler.callbacks
-    shown = fingerprint.DISPLAYS
-    return [c for c in found if not isinstance(c, Checkpoints) and type(c).__name__ not in shown]
-
-
 def key_then(trainer, weights: str) -> str:
     """Hex SHA-256 of what was hashed then, under the names of then."""
-    classes = [type(trainer), *(type(callback) for callback in callbacks(trainer))]
+    classes = [type(trainer), *(type(callback) for callback in fingerprint.callbacks(trainer))]
     code = [f"{cls.__module__}.{cls.__qualname__}\n{inspect.getsource(cls)}" for cls in classes]
     code.append(f"{COLLATOR_THEN}\n{inspect.getsource(prefixes.collate)}")
     config = trainer.model.config
