@@ -50,6 +50,9 @@ NAMES = {
     "memory_trace": ["memory.tracing"],
     "model_configs": ["sizes.model_configs"],
     "nf4": ["models.nf4", "evaluation.four_bit"],
+    "notebooks.nb00_start_here.claims": ["ledger.prompting"],
+    "notebooks.nb03_counting_parameters.claims": ["ledger.counting"],
+    "notebooks.nb05_memory_and_cost.claims": ["ledger.memory_and_cost"],
     "plots": ["core.plots"],
     "predictions": ["teaching.predictions"],
     "prefixes": ["training.prefixes"],
@@ -57,9 +60,9 @@ NAMES = {
     "tickets": ["tasks.tickets"],
     "upstream": ["core.upstream"],
     "verifications": [],
-    "verifications.counting": ["notebooks.nb03_counting_parameters.claims"],
-    "verifications.memory": ["notebooks.nb05_memory_and_cost.claims"],
-    "verifications.start_here": ["notebooks.nb00_start_here.claims"],
+    "verifications.counting": ["ledger.counting"],
+    "verifications.memory": ["ledger.memory_and_cost"],
+    "verifications.start_here": ["ledger.prompting"],
 }
 # What was a module is a room now: its file's contents, file by file, so that nothing else of it is loaded.
 ROOMS = {
@@ -99,8 +102,8 @@ RENAMED = {
     "nf4.coded": "evaluation.four_bit.round_trip",
     "nf4.format_bits": "evaluation.four_bit.bits_a_weight",
     "nf4.sample": "evaluation.four_bit.random_weights",
-    "verifications.memory.predicted": "notebooks.nb05_memory_and_cost.claims.predicted_gb",
-    "verifications.memory.reached": "notebooks.nb05_memory_and_cost.claims.when_reached",
+    "verifications.memory.predicted": "ledger.memory_and_cost.predicted_gb",
+    "verifications.memory.reached": "ledger.memory_and_cost.when_reached",
 }
 CLAIMS = {"b3_search": "B3a", "b3_base": "B3b"}  # functions of then whose name was not their claim's id
 

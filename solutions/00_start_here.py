@@ -433,7 +433,7 @@ for where, why in DISAGREEMENTS.items():
 # What this notebook settles of the guides' claims, for this model and this task:
 
 # %% tags=["core", "claim-N7"]
-from labsupport.notebooks.nb00_start_here import claims as measured
+from labsupport.ledger import prompting as measured
 
 print("Prompting gets you 80 % of the way (guide 003): not reproduced here.")
 print("  ", measured.exact_match_of_the_best_prompt())

@@ -54,7 +54,7 @@ from labsupport.teaching import predictions, quiz
 from labsupport.notebooks.nb03_counting_parameters import exercises
 from labsupport.notebooks.nb03_counting_parameters import parameter_calculator_explorer
 from labsupport.core.files import LabError
-from labsupport.notebooks.nb03_counting_parameters import claims as measured
+from labsupport.ledger import counting as measured
 
 # %% [markdown]
 # ## One matrix

@@ -59,7 +59,7 @@ from labsupport.explorers import cost_estimator_explorer, vram_planner_explorer
 from labsupport.memory import closed_form, planning, prose, stand_ins, tracing, workload
 from labsupport.memory.setup import Setup, config_named
 from labsupport.sizes import counting, gpus, model_configs
-from labsupport.notebooks.nb05_memory_and_cost import claims as measured
+from labsupport.ledger import memory_and_cost as measured
 from labsupport.notebooks.nb05_memory_and_cost import exercises
 from labsupport.teaching import claims, predictions, quiz
 

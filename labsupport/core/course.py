@@ -9,6 +9,7 @@ from labsupport.core.files import ROOT
 
 FOLDERS = ROOT / "labsupport" / "notebooks"
 EXPLORERS = ROOT / "labsupport" / "explorers"  # those that more than one notebook uses
+LEDGER = ROOT / "labsupport" / "ledger"  # what settles the claims page
 
 
 def notebooks() -> dict[str, str]:

@@ -1,13 +1,14 @@
 """What the guides claim and what was measured: statements checked as they are printed, and the claims page.
 
 `data/claims.yaml` holds one row a claim; data/claims.schema.json says what a row looks like. `load` checks
-the rows, `verify` computes one anew: the function in a notebook's claims.py that bears the row's id.
+the rows, `verify` computes one anew: the function in the file of labsupport/ledger that bears the row's id.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import json
 import os
 import re
@@ -40,7 +41,7 @@ def expect(statement: str, holds: bool, detail: str = "") -> None:
 
 
 def shows(claim: str) -> Callable[[Callable[[], str]], Callable[[], str]]:
-    """Above a function of a notebook's claims.py: it computes what this claim's row calls measured.
+    """Above a function of labsupport/ledger: it computes what this claim's row calls measured.
 
     The claim's id is the function's key, so that its name can say what it shows.
     """
@@ -121,9 +122,9 @@ def in_words(fault) -> str:
 
 
 def what_is_there() -> dict[str, list[str] | dict[str, list[str]]]:
-    """What evidence can name, by its kind: cells, experiments, folders with the ids of their functions."""
+    """What evidence can name, by kind: cells, experiments, the ledger's files with their functions' ids."""
     published = sorted(file.stem for file in (DATA / "experiments").glob("*.json"))
-    functions = {folder: ids_of_functions(folder) for folder in course.notebooks().values()}
+    functions = {file.stem: ids_of_functions(file) for file in sorted(course.LEDGER.glob("[a-z]*.py"))}
     return {"cell": cell_tags(), "experiment": published, "verify": functions}
 
 
@@ -134,11 +135,11 @@ def check_evidence(row: dict, there: dict) -> None:
         if evidence[kind] not in there[kind]:
             valid = nearest_first(evidence[kind], list(there[kind]))
             raise LabError(f"unknown {kind} {evidence[kind]!r}; there are {valid}")
-    folder = evidence.get("verify")
-    ids = there["verify"].get(folder, [])
-    if folder and ids.count(claim) != 1:
+    file = evidence.get("verify")
+    ids = there["verify"].get(file, [])
+    if file and ids.count(claim) != 1:
         raise LabError(
-            f'{folder}/claims.py has {ids.count(claim)} functions with @shows("{claim}") instead of one; '
+            f'ledger/{file}.py has {ids.count(claim)} functions with @shows("{claim}") instead of one; '
             f"it has {nearest_first(claim, sorted(set(ids))) if ids else 'none at all'}"
         )
 
@@ -151,13 +152,12 @@ def cell_tags() -> list[str]:
     return sorted(tag for tag in tags if tag.startswith("claim-"))
 
 
-def ids_of_functions(folder: str) -> list[str]:
-    """The ids under which a notebook's claims.py has functions, in its order.
+def ids_of_functions(file: Path) -> list[str]:
+    """The ids under which a file of the ledger has functions, in its order.
 
     Read from the source, which is not run: importing some of them takes seconds.
     """
-    file = course.FOLDERS / folder / "claims.py"
-    functions = ast.parse(file.read_text(encoding="utf-8")).body if file.exists() else []
+    functions = ast.parse(file.read_text(encoding="utf-8")).body
     return [
         decorator.args[0].value
         for function in functions
@@ -168,12 +168,12 @@ def ids_of_functions(folder: str) -> list[str]:
 
 def verify(row: dict) -> str:
     """Compute a row's measured text anew. LabError if there is not one function for it."""
-    folder = row["evidence"].get("verify")
-    if folder is None:
+    file = row["evidence"].get("verify")
+    if file is None:
         raise LabError(f"Row {row['id']} has no verify function; its evidence is {row['evidence']}.")
-    module = course.module(folder, "claims")
-    everything = vars(module).values() if module else ()
+    there = (course.LEDGER / f"{file}.py").exists()
+    everything = vars(importlib.import_module(f"labsupport.ledger.{file}")).values() if there else ()
     found = [item for item in everything if getattr(item, "claim", None) == row["id"]]
     if len(found) != 1:
-        raise LabError(f"Row {row['id']}: {folder} has {len(found)} functions for it and should have one.")
+        raise LabError(f"Row {row['id']}: {file} has {len(found)} functions for it and should have one.")
     return found[0]()

@@ -42,7 +42,6 @@ def places(name: str) -> dict[Path, str]:
         folder / "__init__.py": "package",
         folder / "exercises.py": "exercises",
         folder / "questions.py": "questions",
-        folder / "claims.py": "claims",
         ROOT / "tests" / "notebooks" / "right_answers" / f"nb{name}.py": "right_answers",
         notebook_builder.SOLUTIONS / f"{name}.py": "master",
     }

@@ -1,5 +1,6 @@
 """The claims page: broken rows are named, and every function behind a row returns what the row says."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -43,12 +44,14 @@ def test_measured_is_what_the_function_returns(row):
 
 
 def test_every_function_has_a_row_and_a_name_that_says_more_than_its_id():
-    for folder in course.notebooks().values():
-        module = course.module(folder, "claims")
-        functions = [item for item in vars(module).values() if hasattr(item, "claim")] if module else []
-        here = {row["id"] for row in CHECKED if row["evidence"]["verify"] == folder}
+    files = sorted(course.LEDGER.glob("[a-z]*.py"))
+    assert len(files) >= 6
+    for file in files:
+        module = importlib.import_module(f"labsupport.ledger.{file.stem}")
+        functions = [item for item in vars(module).values() if hasattr(item, "claim")]
+        here = {row["id"] for row in CHECKED if row["evidence"]["verify"] == file.stem}
         assert {function.claim for function in functions} == here
-        assert [function.claim for function in functions] == claims.ids_of_functions(folder)
+        assert [function.claim for function in functions] == claims.ids_of_functions(file)
         assert all(len(function.__name__) > 6 for function in functions)
 
 
@@ -112,18 +115,18 @@ def test_schema_is_one():
         ({"source": "me"}, "('source' was unexpected); expected a row with the keys id, claim, guides"),
         ({"evidence": {"cell": "claim-H2"}}, ": unknown cell 'claim-H2'; there are claim-H21, claim-"),
         ({"evidence": {"experiment": "sweep"}}, ": unknown experiment 'sweep'; there are "),
-        ({"evidence": {"verify": "os"}}, ": unknown verify 'os'; there are nb0"),
+        ({"evidence": {"verify": "os"}}, ": unknown verify 'os'; there are "),
         (
-            {"evidence": {"verify": "nb01_first"}},
-            ": unknown verify 'nb01_first'; there are nb01_first_fine_t",
+            {"evidence": {"verify": "fine_tune"}},
+            ": unknown verify 'fine_tune'; there are fine_tuning, ",
         ),
         (
-            {"evidence": {"verify": "nb01_first_fine_tune"}},
-            ': nb01_first_fine_tune/claims.py has 0 functions with @shows("Z2") instead of one; it has H21, ',
+            {"evidence": {"verify": "fine_tuning"}},
+            ': ledger/fine_tuning.py has 0 functions with @shows("Z2") instead of one; it has H21, ',
         ),
         (
-            {"id": "B3", "evidence": {"verify": "nb01_first_fine_tune"}},
-            ': nb01_first_fine_tune/claims.py has 0 functions with @shows("B3") instead of one; it has ',
+            {"id": "B3", "evidence": {"verify": "fine_tuning"}},
+            ': ledger/fine_tuning.py has 0 functions with @shows("B3") instead of one; it has ',
         ),
     ],
 )
@@ -149,20 +152,15 @@ def test_missing_key_is_named(tmp_path, key):
 
 
 def test_second_function_with_an_id_is_an_error(tmp_path, monkeypatch):
-    folder = tmp_path / "nb01_first_fine_tune"
-    folder.mkdir()
-    (folder / "__init__.py").touch()
     one = '@shows("Z1")\ndef water_is_{}() -> str:\n    return "wet"\n'
-    (folder / "claims.py").write_text(one.format("wet") + one.format("damp"))
-    monkeypatch.setattr(course, "FOLDERS", tmp_path)
-    row = GOOD | {"evidence": {"verify": folder.name}}
+    file = tmp_path / "water.py"
+    file.write_text(one.format("wet") + one.format("damp"))
+    monkeypatch.setattr(course, "LEDGER", tmp_path)
+    row = GOOD | {"evidence": {"verify": "water"}}
     with pytest.raises(LabError, match=r'row Z1: .* has 2 functions with @shows\("Z1"\) instead of one'):
         claims.load(written(tmp_path, row))
-    (folder / "claims.py").write_text("def z1():\n    pass\n")
+    file.write_text("def z1():\n    pass\n")
     with pytest.raises(LabError, match="has 0 functions .* it has none at all"):
-        claims.load(written(tmp_path, row))
-    (folder / "claims.py").unlink()
-    with pytest.raises(LabError, match="has 0 functions"):
         claims.load(written(tmp_path, row))
 
 
@@ -199,7 +197,7 @@ def test_unreadable_file_is_named(tmp_path, content, problem):
         {"evidence": {"cell": "claim-H21"}},
         {"evidence": {"experiment": "first_fine_tune"}},
         {"evidence": {"paper": "Hu 2021", "section": "4.1"}},
-        {"id": "H21", "evidence": {"verify": "nb01_first_fine_tune", "cell": "claim-H21"}},
+        {"id": "H21", "evidence": {"verify": "fine_tuning", "cell": "claim-H21"}},
         {"guides": []},  # what a paper says and no guide repeats
         {"id": "Z12b"},
     ],
@@ -212,9 +210,9 @@ def test_good_rows_load(tmp_path, changes):
 def test_verify_needs_a_function_that_bears_the_id():
     with pytest.raises(LabError, match="Row Z1 has no verify function; its evidence is"):
         claims.verify(GOOD)
-    for folder in ("nowhere", "nb01_first_fine_tune"):
-        with pytest.raises(LabError, match=f"Row Z1: {folder} has 0 functions for it"):
-            claims.verify(GOOD | {"evidence": {"verify": folder}})
+    for file in ("nowhere", "fine_tuning"):
+        with pytest.raises(LabError, match=f"Row Z1: {file} has 0 functions for it"):
+            claims.verify(GOOD | {"evidence": {"verify": file}})
 
 
 # ---------------------------------------------------------------- lab.py claims

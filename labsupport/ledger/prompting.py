@@ -1,4 +1,4 @@
-"""What notebook 00 settles."""
+"""What prompting does on the tickets and what a fine-tune costs: a part of section N."""
 
 from __future__ import annotations
 

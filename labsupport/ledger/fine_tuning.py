@@ -1,4 +1,4 @@
-"""Notebook 01's claims, computed from the published record of its run."""
+"""What the first fine-tune shows, computed from the published record of its run."""
 
 from __future__ import annotations
 
