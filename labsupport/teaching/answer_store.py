@@ -1,7 +1,8 @@
 """The learner's answers: one JSON file, `my_work/progress.json` (elsewhere: the variable LAB_PROGRESS).
 
 An answer is kept under the name of its notebook and the question's key, such as
-"first_fine_tune/which-tokens-are-trained": no number, so questions and notebooks may move.
+"first_fine_tune/which-tokens-are-trained": no number, so questions and notebooks may move. Beside it stands a
+hash of what was asked, so that a question that was rewritten is open again.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ def path() -> Path:
     return folder_from("LAB_PROGRESS", ROOT / "my_work" / "progress.json")
 
 
-def record(name: str, answer, right: bool) -> str:
+def record(name: str, answer, right: bool, asked: str = "") -> str:
     """Keep the latest answer to a question under that name: "" if all is well, else one sentence for the
     learner.
 
-    Never raises LabError: a full disk must not spoil a notebook.
+    asked: the question's hash. Never raises LabError: a full disk must not spoil a notebook.
     """
     try:
         with locked():
@@ -38,7 +39,8 @@ def record(name: str, answer, right: bool) -> str:
                 keep_old()
             plain = answer if isinstance(answer, (str, int, float)) else str(answer)
             today = datetime.date.today().isoformat()
-            answers[name] = {"answer": plain, "right": bool(right), "date": today}
+            entry = {"answer": plain, "right": bool(right), "date": today}
+            answers[name] = entry | ({"asked": asked} if asked else {})
             content = {"version": VERSION, "answers": dict(sorted(answers.items()))}
             write_atomically(path(), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except LabError as error:
@@ -57,6 +59,13 @@ def load() -> tuple[dict[str, dict], str]:
     with locked():
         answers, _, note = read_or_set_aside()
     return answers, note
+
+
+def given(answers: dict[str, dict], question) -> dict | None:
+    """The learner's answer to a question as it is asked today, or None. Files of before have no hash: there
+    the name alone decides."""
+    entry = answers.get(question.kept_as)
+    return entry if entry and entry.get("asked", "") in ("", question.asked) else None
 
 
 def locked():

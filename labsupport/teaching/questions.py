@@ -7,6 +7,7 @@ now; `quiz.catalogue` computes it.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 import reprlib
@@ -26,6 +27,12 @@ class Question:
     _: KW_ONLY
     number: str = ""
     kept_as: str = ""
+
+    @property
+    def asked(self) -> str:
+        """A short hash of what is asked: an answer to other words is no answer to these."""
+        parts = [self.text, *(choice.text for choice in getattr(self, "choices", []))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -211,8 +218,11 @@ def as_html(question: Question) -> str:
     """The same as HTML, everything escaped."""
     parts = [f"<p><b>{question.number}</b> {marked_up(question.text)}</p>"]
     if isinstance(question, ChoiceQuestion):
-        items = "".join(f"<li>{marked_up(choice.text)}</li>" for choice in question.choices)
-        parts.append(f'<ol type="a">{items}</ol>')
+        pairs = zip(letters(question), question.choices, strict=True)
+        # Not <ol type="a">: JupyterLab drops the type where a notebook is not trusted.
+        parts.append(
+            f"<p>{'<br>'.join(f'{letter}. {marked_up(choice.text)}' for letter, choice in pairs)}</p>"
+        )
     return "".join([*parts, f"<p><code>{html.escape(call(question))}</code></p>"])
 
 

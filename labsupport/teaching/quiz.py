@@ -50,7 +50,7 @@ def answer(which: str, value=None, met: list[int] | None = None) -> None:
     right, message = grade(question, (value, met) if is_free else value)
     print(message)
     if right is not None:
-        note = answer_store.record(question.kept_as, value, right)
+        note = answer_store.record(question.kept_as, value, right, question.asked)
         if note:
             print(note)
         if not right and not is_free:

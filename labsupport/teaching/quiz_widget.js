@@ -13,6 +13,11 @@ function prose(tag, text, properties = {}) {
     : [text]));
 }
 
+// After a restart of the kernel nobody answers, and nothing says so.
+const PATIENCE = 8000;  // milliseconds
+const UNANSWERED = "No answer yet. Is a cell still running? Then wait for it. Was the kernel restarted? "
+  + "Then run this cell again.";
+
 const letters = "abcdefghijklmnopqrstuvwxyz";
 
 function field(question, name) {
@@ -68,15 +73,19 @@ function ask(model, question, clean) {
     make("fieldset", {}, legend, ...field(question, name), make("div", {}, check)), status, after);
   const answer = () => new FormData(form).get(name) ?? "";
   const parts = { form, status, after, answer };
+  let waiting;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    delete form.dataset.right;
     status.textContent = "Checking ... (a running cell must end first)";
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { status.textContent = UNANSWERED; }, PATIENCE);
     model.send({ key: question.key, answer: answer() });
   });
-  const update = () => show(model, question, parts);
+  const update = () => { clearTimeout(waiting); show(model, question, parts); };
   const one = (message) => { if (message.key === question.key) update(); };
   model.on("msg:custom", one);
-  clean.push(() => model.off("msg:custom", one));
+  clean.push(() => { clearTimeout(waiting); model.off("msg:custom", one); });
   update();
   return form;
 }

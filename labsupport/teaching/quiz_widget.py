@@ -38,12 +38,13 @@ class Quiz(anywidget.AnyWidget):
             answers, note = {}, f"Your answers will not be recorded. {error}"
         if note:
             print(note)
-        names = {key: question.kept_as for key, question in self.by_key.items()}
-        given = {key: answers[name] for key, name in names.items() if name in answers}
-        return {
-            key: {"right": entry["right"], "message": f"Answered on {entry['date']}: {verdict(entry)}."}
-            for key, entry in given.items()
-        }
+        verdicts = {}
+        for key, question in self.by_key.items():
+            entry = answer_store.given(answers, question)
+            if entry:
+                text = f"Answered on {entry['date']}: {verdict(entry)}."
+                verdicts[key] = {"right": entry["right"], "message": text}
+        return verdicts
 
     def receive(self, content) -> None:
         """Grade what the browser sent. Any failure becomes a sentence: here nobody sees a traceback."""
@@ -66,7 +67,7 @@ class Quiz(anywidget.AnyWidget):
         right, message = q.grade(question, (answer, content.get("met")) if is_free else answer)
         result = {"right": right, "message": message}
         if right is not None:
-            note = answer_store.record(question.kept_as, answer, right)
+            note = answer_store.record(question.kept_as, answer, right, question.asked)
             model_answer = f"\nA model answer: {question.model_answer}" if is_free else ""
             result["message"] += model_answer + (f"\n{note}" if note else "")
             result["solvable"] = right is False and not is_free

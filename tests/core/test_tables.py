@@ -1,0 +1,47 @@
+"""Tables: aligned, escaped, with a plain-text twin that says the same."""
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from labsupport.core.tables import Table
+
+
+def test_the_plain_twin_aligns_numbers_right_and_words_left():
+    table = Table(["format", "bits", "error"], [["NF4", 4.127, "9.1 %"], ["int8", 8, None]], "Two formats")
+    assert repr(table).splitlines() == [
+        "Two formats",
+        "format  bits  error",
+        "------  ----  -----",
+        "NF4     4.13  9.1 %",
+        "int8       8      –",
+    ]
+
+
+def test_html_has_caption_scopes_and_the_same_cells():
+    rows = [["a<b>", 1.5, "yes"], ["<script>", np.float32(2.25), "no & no"]]
+    table = Table(["name", "size, GiB", "fits"], rows, "What fits & what not")
+    root = ElementTree.fromstring(table._repr_html_())
+    assert root.find("caption").text == "What fits & what not"
+    assert [cell.get("scope") for cell in root.iter("th")] == ["col"] * 3 + ["row"] * 2
+    assert ["".join(row.itertext()) for row in root.find("tbody")] == ["a<b>1.5yes", "<script>2.25no & no"]
+    sides = [cell.get("style") for cell in root.find("tbody")[0]]
+    assert sides == ["text-align: left", "text-align: right", "text-align: left"]
+
+
+def test_an_empty_heading_is_no_header():
+    root = ElementTree.fromstring(Table(["", "bits"], [["NF4", 4]])._repr_html_())
+    assert root.find("thead")[0][0].tag == "td" and root.find("caption") is None
+
+
+def test_ranges_and_signs_count_as_quantities():
+    table = Table(["difference", "range"], [["+8.3 points", "[2, 7]"], ["-0.1", "~5 to 9"]])
+    assert table.right == [True, True]
+    assert Table(["a"], [["12 %"], ["none"]]).right == [False]
+
+
+def test_no_rows_and_uneven_rows():
+    assert repr(Table(["a", "b"], [])) == "a  b\n-  -"
+    with pytest.raises(ValueError, match="2 headings"):
+        Table(["a", "b"], [["only one"]])
