@@ -5,12 +5,15 @@ problems, 2 wrong usage or bad input (one line on standard error).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import pkgutil
+import signal
 import sys
 
 from labsupport import commands
-from labsupport.core.files import LabError, nearest_first
+from labsupport.core.files import LabError, is_disk_trouble, nearest_first
 
 # These two set up the environment that this file needs, so they stand in lab.py.
 START_AND_TEST = {
@@ -75,23 +78,74 @@ def run(verb: str, arguments: list[str]) -> int:
     return command.run(parser.parse_args(arguments))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """One line of the command line; LabErrors become one line and status 2."""
-    verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
+def dispatch(verb: str, rest: list[str]) -> int:
+    """Run a verb, or print help."""
+    if verb not in ("help", "-h", "--help"):
+        return run(verb, rest)
+    if rest and rest[0] != "all":
+        return run(rest[0], ["--help"])
+    print(overview(maintainers=bool(rest)), end="")
+    return 0
+
+
+def forget_the_output() -> None:
+    """What is still to be printed goes nowhere: Python would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def noted_interrupts():
+    """A list that Ctrl-C adds to: a library that is being imported may turn it into an error of its own."""
+    noted = []
+
+    def note(number, frame):
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
     try:
-        if verb not in ("help", "-h", "--help"):
-            return run(verb, rest)
-        if rest and rest[0] != "all":
-            return run(rest[0], ["--help"])
-        print(overview(maintainers=bool(rest)), end="")
-        return 0
-    except LabError as error:
+        if hasattr(signal, "pthread_sigmask"):  # lab.py holds it back until here
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One line of the command line; LabErrors become one line and status 2, Ctrl-C one line and 130."""
+    verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
+    noted = []
+    try:
+        with noted_interrupts() as noted:
+            try:
+                return dispatch(verb, rest)
+            finally:
+                sys.stdout.flush()  # here, where a failure can still be told, and not when Python ends
+    except (Exception, KeyboardInterrupt) as error:
+        return ending(error, bool(noted))
+
+
+def ending(error: BaseException, stopped: bool) -> int:
+    """Say in a line how a command ended; the exit status. Raises what is a fault of the course."""
+    if stopped or isinstance(error, KeyboardInterrupt):
+        print("Stopped.", file=sys.stderr)
+        return 130
+    if isinstance(error, LabError):
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 2
+    if isinstance(error, BrokenPipeError):
+        # Whoever read has what it wanted (`lab.py help | head`). Nobody is there for the rest.
+        forget_the_output()
+        return 0
+    if not isinstance(error, OSError) or not is_disk_trouble(error):
+        raise error
+    forget_the_output()
+    print(f"Cannot write the output: {error.strerror}.", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == 130:
+        os._exit(status)  # what was half imported would complain at Python's end
+    sys.exit(status)

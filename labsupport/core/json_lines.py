@@ -19,7 +19,7 @@ def read(path: Path, schema: dict, check: Callable[[dict], None], unique: tuple[
     rows: list[dict] = []
     seen: dict[tuple, int] = {}
     try:
-        text = path.read_text(encoding="utf-8").rstrip("\n")
+        text = path.read_text(encoding="utf-8-sig").rstrip("\n")
     except OSError as error:
         raise LabError(f"Cannot read {short(path)}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -45,6 +45,8 @@ def parse(line: str, schema: dict) -> dict:
     validator = upstream.quick_jsonschema().Draft202012Validator(schema)
     try:
         row = json.loads(line)
+    except RecursionError as error:
+        raise LabError("nested too deeply") from error
     except ValueError as error:
         raise LabError(f"not JSON ({error})") from error
     for problem in validator.iter_errors(row):

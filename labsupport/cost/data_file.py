@@ -12,24 +12,45 @@ CHARACTERS_A_TOKEN = 4
 
 
 def row_lengths(path: str | Path) -> list[int]:
-    """Tokens of each row of a JSON Lines file, at 4 characters a token. LabError if unreadable."""
+    """Tokens of each row of a file of JSON Lines or of one JSON array, at 4 characters a token. LabError,
+    naming file and line, if it is neither."""
     path = Path(path)
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        rows = [json.loads(line) for line in lines]
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
     except OSError as error:
         raise LabError(f"Cannot read {short(path)}: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise LabError(f"{short(path)} is not JSON Lines: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise LabError(f"{short(path)} is not UTF-8 text (byte {error.start}).") from error
+    if text.lstrip().startswith("["):
+        rows = parsed(text, f"{short(path)} begins like a JSON array and")
+    else:
+        # Not splitlines: JSON may hold U+2028 and its like, which end no line of JSON Lines.
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        rows = [parsed(line, f"{short(path)}, line {number},") for number, line in lines]
     if not rows:
         raise LabError(f"{short(path)} holds no rows.")
     return [max(1, math.ceil(characters(row) / CHARACTERS_A_TOKEN)) for row in rows]
 
 
+def parsed(text: str, what: str):
+    """The value of a JSON text; LabError that begins with `what`."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise LabError(f"{what} is nested too deeply.") from error
+    except ValueError as error:
+        raise LabError(f"{what} is not JSON: {error}.") from error
+
+
 def characters(value) -> int:
     """Characters of all values in a JSON value, keys not counted."""
-    if isinstance(value, dict):
-        return sum(map(characters, value.values()))
-    if isinstance(value, list):
-        return sum(map(characters, value))
-    return len(str(value))
+    total, open_values = 0, [value]  # no recursion: what JSON could be read may be nested deeply
+    while open_values:
+        value = open_values.pop()
+        if isinstance(value, dict):
+            open_values += value.values()
+        elif isinstance(value, list):
+            open_values += value
+        else:
+            total += len(str(value))
+    return total
