@@ -115,7 +115,8 @@ def one_more_step(stream: Stream) -> Stream:
     before last goes in the last one; in the new step its twin goes. LabError if there is no twin.
     """
     phases = ["load", *(phase for *_, phase in stream.events)]
-    starts = [i for i, (old, new) in enumerate(pairwise(phases)) if old != new == "forward"]
+    between_steps = ("load", "optimizer")  # and not the backward pass of an earlier micro-batch
+    starts = [i for i, (old, new) in enumerate(pairwise(phases)) if old in between_steps and new == "forward"]
     step = len(starts)
     made = blocks_by_place(stream)
     longer = Stream(stream.depth, dict(stream.blocks), list(stream.events))

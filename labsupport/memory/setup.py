@@ -13,6 +13,7 @@ METHODS = ("lora", "qlora", "dora", "qdora", "rslora", "full")
 FOUR_BIT = ("qlora", "qdora")
 ATTENTIONS = ("sdpa", "eager")
 OPTIMIZERS = ("adamw", "adamw_8bit")
+TRAINERS = ("sft", "plain")
 NO_4_BIT = "weights in 4 bits cannot be trained themselves, so there is no 4-bit full fine-tuning."
 
 
@@ -22,6 +23,9 @@ class Setup:
 
     targets: "all-linear" or names of linear layers. double_quantization: None is on, and the only choice
     but for 4 bits. padded: rows of different lengths, filled up and masked; else packed, without a mask.
+    trainer: "sft" is TRL's SFTTrainer, "plain" a loop that lets the model compute its loss from full logits.
+    supervised: the share of a row's tokens that is trained on, which only TRL's fused head makes use of.
+    accumulation: micro-batches of `batch` rows an optimizer step. dropout: LoRA's.
     """
 
     config: dict
@@ -37,6 +41,10 @@ class Setup:
     kbit_preparation: bool = False
     padded: bool = True
     attention: str = "sdpa"
+    trainer: str = "plain"
+    supervised: float = 1.0
+    accumulation: int = 1
+    dropout: float = 0.0
 
     @property
     def four_bit(self) -> bool:
@@ -90,6 +98,7 @@ def _check_words(setup: Setup) -> None:
         ("method", setup.method, METHODS),
         ("attention", setup.attention, ATTENTIONS),
         ("optimiser", setup.optimizer, OPTIMIZERS),
+        ("trainer", setup.trainer, TRAINERS),
         *(("target", target, (*counting.ALL_LINEAR, "all-linear")) for target in targets),
     ):
         if value not in known:
@@ -108,9 +117,16 @@ def _check_four_bits(setup: Setup) -> None:
 
 def _check_sizes(setup: Setup) -> None:
     sizes = {"rank": setup.rank, "batch": setup.batch, "length (tokens a row)": setup.length}
+    sizes["accumulation"] = setup.accumulation
     for name, value in sizes.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise LabError(f"{name} is {value!r}: it must be a whole number of at least 1.")
+    if not 0 < setup.supervised <= 1:
+        raise LabError(
+            f"supervised is {setup.supervised!r}: it is a share of the tokens, above 0, at most 1."
+        )
+    if not 0 <= setup.dropout < 1:
+        raise LabError(f"dropout is {setup.dropout!r}: it is a share, at least 0 and below 1.")
     positions = setup.config.get("max_position_embeddings")
     if positions and setup.length > positions:
         raise LabError(

@@ -6,13 +6,21 @@ tests/memory/test_stand_ins.py shows of each that it is still needed, and that n
 from __future__ import annotations
 
 import contextlib
+import sys
+import types
 
 import torch
 
+from labsupport.memory import autocasting
+
 
 @contextlib.contextmanager
-def in_use():
-    """The stand-ins serve inside, for what is on the meta device; all is put back at the end."""
+def in_use(fused_tiles: bool = True):
+    """The stand-ins serve inside, for what is on the meta device; all is put back at the end.
+
+    fused_tiles: TRL's head as it runs on a GPU, with Triton and on supervised positions alone; else as on a
+    processor.
+    """
     import bitsandbytes.functional
     import bitsandbytes.nn
     import peft.utils.transformers_weight_conversion as conversion
@@ -31,8 +39,17 @@ def in_use():
         (conversion, "get_model_conversion_mapping", lambda model: []),
         (conversion, "convert_peft_config_for_transformers", lambda config, model, conversions: None),
     ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     places = [(owner, name, _on_meta_only(new, getattr(owner, name))) for owner, name, new in places]
+    # The fused AdamW works in place; on meta torch refuses to begin.
+    places.append(
+        (
+            sys.modules[torch.optim.Adam.__module__],
+            "_device_dtype_check_for_fused",
+            lambda *arguments, **options: None,
+        )
+    )
+    places += [*autocasting.stand_ins(), *(fused_head_of_a_gpu() if fused_tiles else [])]
+    before = [(owner, name, getattr(owner, name, None)) for owner, name, _ in places]
     # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.
     codes = bitsandbytes.functional.name2qmap
     known = dict(codes)
@@ -42,7 +59,7 @@ def in_use():
         yield
     finally:
         for owner, name, old in before:
-            setattr(owner, name, old)
+            setattr(owner, name, old) if old is not None else delattr(owner, name)
         codes.clear()
         codes.update(known)
 
@@ -56,6 +73,43 @@ def _on_meta_only(stand_in, real):
         return chosen(first, *args, **options)
 
     return either
+
+
+def fused_head_of_a_gpu() -> list[tuple]:
+    """What makes TRL's fused head do on meta what it does on a GPU: Triton kernels, which work in place and
+    allocate nothing; products summed in float32 without a copy of their factors."""
+    import trl.kernels.chunked_logprob as head
+    import trl.trainer.utils as utils
+
+    def on_gpu(device):
+        return device.type == "meta" or real(device)
+
+    def add_product(into, a, b):
+        into.add_(0) if into.device.type == "meta" else add(into, a, b)
+
+    real, add = head._use_triton, head._addmm_fp32
+    return [
+        (utils, "_use_triton", on_gpu),
+        (head, "_use_triton", on_gpu),
+        (head, "_forward_kernel", Kernel(head._forward_kernel)),
+        (head, "_backward_kernel", Kernel(head._backward_kernel)),
+        (head, "_addmm_fp32", add_product),
+        (head, "triton", types.SimpleNamespace(cdiv=lambda a, b: -(-a // b))),
+    ]
+
+
+class Kernel:
+    """A Triton kernel that does nothing to what is on the meta device."""
+
+    def __init__(self, real):
+        self.real = real
+
+    def __getitem__(self, grid):
+        def launch(first, *arguments, **options):
+            if first.device.type != "meta":
+                self.real[grid](first, *arguments, **options)
+
+        return launch
 
 
 def fused_attention(

@@ -14,11 +14,13 @@ import weakref
 import torch
 from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
 from torch.utils._python_dispatch import TorchDispatchMode
+from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
 from labsupport.allocations.streams import Block, Stream, no_sweeps
-from labsupport.memory import stand_ins, workload
+from labsupport.memory import autocasting, stand_ins, trainer_step, workload
 from labsupport.memory.setup import Setup
 
+TILE = _CHUNKED_LOGPROB_CHUNK_SIZE  # words of the vocabulary that TRL's fused head takes at once
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
 _RESULTS: dict = {}
 
@@ -44,6 +46,11 @@ def _signature(value):
     if isinstance(value, dict):
         return tuple((name, _signature(part)) for name, part in value.items())
     return (type(value), value)
+
+
+def _is_mask(indices) -> bool:
+    """Whether tensor[indices] picks by a mask: how many positions stands in data that are not there."""
+    return len(indices) == 1 and indices[0] is not None and indices[0].dtype == torch.bool
 
 
 def _on_meta(target) -> bool:
@@ -89,6 +96,8 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.stream = Stream(depth)
         self.phase, self.layer, self.step, self.device = "load", None, 0, "meta"
+        self.supervised = 0  # positions that a mask of labels picks
+        self.fused_head = False
         self._vocabulary = vocabulary
         self._numbers: dict[int, int] = {}  # storage's address: block
         self._forward: set[int] = set()  # made while gradients are recorded: forward, or recomputed
@@ -101,7 +110,12 @@ class Recorder(TorchDispatchMode):
             # the 16-bit weight and multiplies, as this default implementation does.
             with self:
                 return _gemm_4bit_default_impl(*args, **(kwargs or {}))
-        result = self._run(operation, args, kwargs or {})
+        if operation is torch.ops.aten.index.Tensor and self.device == "meta" and _is_mask(args[1]):
+            result = args[0].new_empty((self.supervised, *args[0].shape[args[1][0].dim() :]))
+        elif operation is torch.ops.aten.add.Tensor and self._sums_tied_gradients(*args):
+            result = args[0]
+        else:
+            result = self._run(operation, args, kwargs or {})
         if isinstance(result, torch.Tensor):
             self._note_result(result, args)
         elif isinstance(result, (list, tuple)):
@@ -111,6 +125,14 @@ class Recorder(TorchDispatchMode):
                     # A foreach operation returns one result for each tensor of its first list.
                     self._note_result(tensor, first[index : index + 1] if len(first) == len(result) else args)
         return result
+
+    def _sums_tied_gradients(self, one, other) -> bool:
+        """Whether these are the fused head's and the embedding's gradients of one weight. Autograd adds them
+        in place, but not while somebody listens to every operation."""
+        tensors = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+        if torch.is_grad_enabled() or self.device != "meta" or not self.fused_head or not tensors:
+            return False
+        return one.shape == other.shape and one.dim() == 2 and one.shape[0] == self._vocabulary
 
     def _run(self, operation, args, kwargs):
         """The operation's result. On the meta device, where only shapes matter, each is worked out once."""
@@ -136,7 +158,7 @@ class Recorder(TorchDispatchMode):
         layer = self.layer
         if layer is None and self.phase == "optimizer":
             layer = self._layer_of(inputs)
-        is_logits = tensor.dim() > 1 and tensor.shape[-1] == self._vocabulary
+        is_logits = tensor.dim() > 1 and tensor.shape[-1] in (self._vocabulary, TILE)
         self.note_storage(tensor, layer, "logits" if is_logits else "temporaries")
         if torch.is_grad_enabled():
             self._forward.add(self._numbers[tensor.untyped_storage()._cdata])
@@ -188,7 +210,12 @@ class Recorder(TorchDispatchMode):
 
 
 def record_steps(
-    setup: Setup, depth: int, device: str = "meta", history=(1.0, 1.0), built: dict | None = None
+    setup: Setup,
+    depth: int,
+    device: str = "meta",
+    history=(1.0, 1.0),
+    built: dict | None = None,
+    fused_tiles: bool = True,
 ):
     """(stream, (trainable parameters inside the layers, outside)) of a setup cut to `depth` layers.
 
@@ -197,8 +224,10 @@ def record_steps(
     config, depth and device: one that serves again is not built again, a new one is added.
     """
     built = {} if built is None else built
-    model_key = dataclasses.replace(setup, config=None, batch=1, length=1, padded=True, optimizer="adamw")
-    with stand_ins.in_use() if device == "meta" else contextlib.nullcontext():
+    model_key = dataclasses.replace(
+        setup, config=None, batch=1, length=1, padded=True, optimizer="adamw", supervised=1.0, accumulation=1
+    )
+    with stand_ins.in_use(fused_tiles) if device == "meta" else contextlib.nullcontext():
         if model_key not in built:
             built[model_key] = workload.build_model(setup, depth, device)
         model = built[model_key]
@@ -217,17 +246,25 @@ def record_steps(
 def _record(setup: Setup, model, depth: int, device: str, history) -> Stream:
     optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
     recorder = Recorder(depth, model.config.vocab_size)
-    recorder.device = device
+    recorder.device, recorder.fused_head = device, setup.trainer == "sft"
     hooks = [*_note_weights(recorder, model), *_watch_layers(recorder, model)]
     held = []  # the last outputs live on until the next ones replace them, as in a loop's variable
     try:
         for recorder.step, share in enumerate(history, start=1):
             _enter(recorder, "forward")
-            batch = workload.batch_for(setup, device, share)
-            for tensor in batch.values():
+            # From the second micro-batch on all are alike: gradients are there already.
+            batches = [workload.batch_for(setup, device, share) for _ in range(min(2, setup.accumulation))]
+            for tensor in [tensor for batch in batches for tensor in batch.values()]:
                 recorder.note_storage(tensor, None, "activations")
+            recorder.supervised = setup.batch * workload.supervised_tokens(
+                setup, batches[0]["labels"].shape[1]
+            )
+            enter = functools.partial(_enter, recorder)
             with recorder:
-                workload.training_step(model, batch, optimizer, held, functools.partial(_enter, recorder))
+                if setup.trainer == "sft":
+                    trainer_step.training_step(model, batches, optimizer, enter)
+                else:
+                    workload.training_step(model, batches, optimizer, held, enter)
                 _name_states(recorder, optimizer)
     finally:
         recorder.stop()
@@ -291,10 +328,12 @@ def _watch_layers(recorder: Recorder, model) -> list:
 
     hooks = [
         core.model.norm.register_forward_pre_hook(lambda module, inputs: at(None)),
+        core.model.norm.register_forward_hook(lambda module, inputs, output: at(None, "loss")),
         core.lm_head.register_forward_pre_hook(lambda module, inputs: at(None, "loss")),
         core.model.embed_tokens.register_forward_hook(functools.partial(when_back, None, None)),
     ]
     for index, layer in enumerate(core.model.layers):
         hooks.append(layer.register_forward_pre_hook(lambda module, inputs, index=index: at(index)))
         hooks.append(layer.register_forward_hook(functools.partial(when_back, index, "backward")))
+        hooks.append(layer.register_forward_hook(lambda *_: autocasting.layer_was_computed_again()))
     return hooks

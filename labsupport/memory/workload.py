@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from labsupport.core import dtypes
+from labsupport.memory import trainer_step
 from labsupport.memory.setup import Setup
 
 
@@ -32,7 +33,8 @@ def build_model(setup: Setup, depth: int, device: str = "meta") -> torch.nn.Modu
     if setup.checkpointing:
         model.config.use_cache = False  # layers that are run twice cannot fill one
         model.activation_checkpointing_enable()
-    return (with_adapters(model, setup) if setup.method != "full" else model).train()
+    model = with_adapters(model, setup) if setup.method != "full" else model
+    return (trainer_step.prepare(model, setup) if setup.trainer == "sft" else model).train()
 
 
 def put_linear_layers_in_nf4(model, double: bool, device: str) -> None:
@@ -67,6 +69,7 @@ def with_adapters(model, setup: Setup):
     lora = LoraConfig(
         r=setup.rank,
         lora_alpha=2 * setup.rank,
+        lora_dropout=setup.dropout,
         target_modules=targets,
         use_rslora=setup.method == "rslora",
         use_dora=setup.method.endswith("dora"),
@@ -82,17 +85,25 @@ def trainable_parameters(model) -> list[torch.nn.Parameter]:
 
 
 def optimizer_for(setup: Setup, parameters) -> torch.optim.Optimizer:
-    """AdamW with foreach=True, what torch picks on a GPU, or bitsandbytes' 8-bit one."""
+    """AdamW: in a plain loop with foreach=True, what torch picks on a GPU; fused, the trainer's default; or
+    bitsandbytes' 8-bit one."""
     if setup.optimizer == "adamw_8bit":
         return AdamW8bit(parameters)
-    return torch.optim.AdamW(parameters, foreach=True)
+    return torch.optim.AdamW(parameters, **{"fused" if setup.trainer == "sft" else "foreach": True})
+
+
+def supervised_tokens(setup: Setup, length: int) -> int:
+    """How many of a row's tokens are trained on."""
+    return max(1, round(setup.supervised * length))
 
 
 def batch_for(setup: Setup, device: str = "meta", share: float = 1.0) -> dict[str, torch.Tensor]:
     """input_ids and labels, int64 [batch, share of the length]; a mask that hides something if padded."""
     shape = (setup.batch, max(1, round(setup.length * share)))
     ids = torch.zeros(shape, dtype=torch.int64, device=device)
-    batch = {"input_ids": ids, "labels": ids.clone()}
+    labels = ids.clone()
+    labels[:, : shape[1] - supervised_tokens(setup, shape[1])] = -100
+    batch = {"input_ids": ids, "labels": labels}
     if setup.padded:
         mask = torch.ones(shape, dtype=torch.int64, device=device)
         mask[0, -1] = 0
@@ -100,12 +111,14 @@ def batch_for(setup: Setup, device: str = "meta", share: float = 1.0) -> dict[st
     return batch
 
 
-def training_step(model, batch: dict, optimizer, held: list, enter=lambda phase: None) -> None:
-    """One training step of a plain loop. `held` keeps the outputs, as the loop's variable does."""
+def training_step(model, batches: list[dict], optimizer, held: list, enter=lambda phase: None) -> None:
+    """One step of a plain loop over its micro-batches. `held` keeps the outputs, as its variable does."""
     enter("forward")
     optimizer.zero_grad()
-    held[:] = [model(**batch)]
-    held[0].loss.backward()
+    for batch in batches:
+        enter("forward")
+        held[:] = [model(**batch)]
+        (held[0].loss / len(batches)).backward()
     enter("optimizer")
     torch.nn.utils.clip_grad_norm_(trainable_parameters(model), 1.0, foreach=False)
     optimizer.step()

@@ -9,7 +9,7 @@ import torch
 from small_runs import small, told
 
 from labsupport.allocations import caching_allocator, streams
-from labsupport.memory import footprint, tracing, workload
+from labsupport.memory import footprint, tracing, trainer_step, workload
 from labsupport.memory.setup import Setup
 
 
@@ -33,9 +33,10 @@ def measured_peak(setup: Setup, model) -> int:
     from torch.profiler import ProfilerActivity, profile
 
     optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
-    batch = workload.batch_for(setup, "cpu")
+    batches = [workload.batch_for(setup, "cpu") for _ in range(setup.accumulation)]
     live = {}
-    for tensor in [*model.parameters(), *model.buffers(), *batch.values()]:
+    inputs = [tensor for batch in batches for tensor in batch.values()]
+    for tensor in [*model.parameters(), *model.buffers(), *inputs]:
         state = getattr(tensor, "quant_state", None)
         parts = [tensor]
         while state is not None:
@@ -46,7 +47,10 @@ def measured_peak(setup: Setup, model) -> int:
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         for _ in range(2):
-            workload.training_step(model, batch, optimizer, held)
+            if setup.trainer == "sft":
+                trainer_step.training_step(model, batches, optimizer)
+            else:
+                workload.training_step(model, batches, optimizer, held)
     optimizer.zero_grad()  # the model may be measured again
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = highest = sum(live.values())
@@ -58,7 +62,7 @@ def measured_peak(setup: Setup, model) -> int:
 
 def traced_peak(setup: Setup) -> int:
     depth = setup.config["num_hidden_layers"]
-    stream, _ = tracing.record_steps(setup, min(footprint.DEPTH, depth))
+    stream, _ = tracing.record_steps(setup, min(footprint.DEPTH, depth), fused_tiles=False)
     return streams.peak(streams.deepen(stream, depth), unit=1).bytes
 
 
@@ -66,6 +70,32 @@ def traced_peak(setup: Setup) -> int:
 def test_the_traced_peak_is_the_profilers_on_a_shallow_model(method):
     setup = small(method=method, dtype="fp32", checkpointing=method == "qlora", length=32)
     assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype", "checkpointing"),
+    [("lora", "fp32", False), ("lora", "bf16", True), ("qlora", "bf16", True), ("full", "fp32", False)],
+)
+def test_the_trainers_step_is_the_profilers_too(method, dtype, checkpointing):
+    """With TRL's own fused head, as it runs on a processor, and autocast to bfloat16."""
+    setup = small(method=method, dtype=dtype, checkpointing=checkpointing, length=32, trainer="sft")
+    assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_gradients_live_through_the_next_micro_batch(method):
+    setup = small(method=method, dtype="fp32", length=32, accumulation=2)
+    assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=1e-3)
+
+
+def test_on_a_card_the_trainer_never_holds_all_logits():
+    """4 x 2,048 tokens of a vocabulary of 49,152 would be 5.6 GB of logits and what is made of them."""
+    setup = small(method="lora", batch=4, length=2048, attention="sdpa", padded=False)
+    plain, trainer = (
+        streams.peak(tracing.record_steps(dataclasses.replace(setup, trainer=name), 4)[0])
+        for name in ("plain", "sft")
+    )
+    assert trainer.bytes < plain.bytes / 5 and trainer.split.get("logits", 0) < 300e6
 
 
 # All layers in float32; fewer, but still copied ones, in the format that most processors are slow at.

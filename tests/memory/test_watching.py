@@ -1,0 +1,33 @@
+"""What autograd keeps, watched: a frozen layer nothing, its adapter the input; a block what is counted."""
+
+import pytest
+import torch
+from small_runs import small
+
+from labsupport.memory import closed_form, watching
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def test_a_frozen_layer_keeps_its_weight_only_and_an_adapter_keeps_the_input():
+    x = torch.ones(1, 3, requires_grad=True)
+    weight, a = torch.ones(2, 3), torch.ones(1, 3, requires_grad=True)
+    (frozen,) = watching.kept(lambda: x @ weight.T)
+    assert frozen.data_ptr() == weight.data_ptr()
+    with_adapter = watching.kept(lambda: x @ a.T)
+    assert {t.data_ptr() for t in with_adapter} == {x.data_ptr(), a.data_ptr()}
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_block_keeps_what_the_closed_form_counts_and_a_number_a_norm(method):
+    run = small(method=method, dtype="bfloat16", attention="sdpa", checkpointing=False, padded=False)
+    watched = sum(BYTES[dtype] * width * many for (dtype, width), many in watching.kept_by_block(run).items())
+    assert watched == closed_form.activation_bytes(run) + 2 * 4
+
+
+def test_accumulating_adds_the_gradients_once():
+    run = small(layers=2, batch=1, length=32, dtype="float32", checkpointing=False)
+    one, two, three = (watching.real_peak(run, steps) for steps in (1, 2, 3))
+    gradients = 4 * closed_form.trainable_parameters(run)
+    assert two - one == pytest.approx(gradients, rel=0.1)
+    assert three - two == pytest.approx(0, abs=0.1 * gradients)
