@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from labsupport.checking import running
-from labsupport.checking.comparing import Numbers, default_tolerance
 from labsupport.checking.exercise import Exercise
+from labsupport.differences.comparing import Numbers, default_tolerance
 
 
 def ambiguities(exercise: Exercise) -> list[str]:
@@ -19,43 +19,79 @@ def ambiguities(exercise: Exercise) -> list[str]:
         return [*problems, "No cases."]
     if not all(isinstance(arguments, tuple) for arguments in cases):
         return [*problems, "A case is not a tuple of arguments."]
-    expected = running.outputs_or_none(exercise.reference, cases)
-    if expected is None:
+    expected = running.outcomes(exercise.run(exercise.reference), cases)
+    if any(outcome.error for outcome in expected):
         return [*problems, "The reference raises."]
     verdict = exercise.check(exercise.reference)
     if verdict.status != "correct":
         problems.append(f"The reference does not pass its own check: {verdict.message}")
-    problems += _constant_arguments(exercise, cases)
-    return problems + _coarse(exercise, expected) + _mistake_problems(exercise, cases, expected)
+    problems += _effort(exercise) + _idle_arguments(exercise, cases, expected)
+    problems += _square(exercise, cases, expected) + _coarse(exercise, [o.value for o in expected])
+    return problems + _mistake_problems(exercise, cases, expected)
 
 
-def _constant_arguments(exercise: Exercise, cases: list[tuple]) -> list[str]:
-    """A problem for each argument that is the same in every case: an answer could leave it out."""
-    named = [exercise.named(arguments) for arguments in cases]
-    first = named[0]
+def _effort(exercise: Exercise) -> list[str]:
+    problems = []
+    if not isinstance(exercise.minutes, int) or not 0 < exercise.minutes <= 90:
+        problems.append(f"minutes is {exercise.minutes!r}: give a whole number from 1 to 90.")
+    if exercise.difficulty not in (1, 2, 3):
+        problems.append(f"difficulty is {exercise.difficulty!r}: give 1, 2 or 3.")
+    return problems
+
+
+def _idle_arguments(exercise: Exercise, cases: list[tuple], expected: list) -> list[str]:
+    """A problem for each argument that an answer could leave out, or fix at one case's value."""
+    names, problems = exercise.argument_names(cases[0]), []
+    if len({len(arguments) for arguments in cases}) > 1:
+        return []
+    for i, name in enumerate(names):
+        values = [arguments[i] for arguments in cases]
+        if not any(running.differ(values[0], value) for value in values[1:]):
+            problems.append(f"Argument {name} is the same in every case.")
+            continue
+        for number, value in enumerate(values, start=1):
+            fixed = [(*arguments[:i], value, *arguments[i + 1 :]) for arguments in cases]
+            if exercise.alike(expected, running.outcomes(exercise.run(exercise.reference), fixed)):
+                problems.append(
+                    f"Argument {name} could be left out: as in case {number}, it passes everywhere."
+                )
+                break
+    return problems
+
+
+def _square(exercise: Exercise, cases: list[tuple], expected: list) -> list[str]:
+    """A problem for each matrix that is square in every case: nobody could see that it is transposed."""
+    names = exercise.argument_names(cases[0])
+    columns = {
+        f"Argument {name}": [case[i] for case in cases if i < len(case)] for i, name in enumerate(names)
+    }
+    columns["The expected result"] = [outcome.result for outcome in expected]
     return [
-        f"Argument {name} is the same in every case."
-        for name in first
-        if all(name in other and not running.differ(first[name], other[name]) for other in named[1:])
+        f"{name} is square in every case: a transposed one would not be seen."
+        for name, values in columns.items()
+        if all(getattr(value, "ndim", 0) == 2 and len(set(value.shape)) == 1 for value in values)
     ]
+
+
+SHAPES_RAISE = (RuntimeError, ValueError, IndexError)  # what a mistake may raise: wrong shapes do
 
 
 def _mistake_problems(exercise: Exercise, cases: list[tuple], expected: list) -> list[str]:
     problems, earlier = [], []
     for number, (wrong, message) in enumerate(exercise.mistakes, start=1):
-        got = running.outputs_or_none(wrong, cases)
-        alike = [n for n, other in earlier if exercise.agree(other, got)]
-        if got is None:
-            problems.append(f"Mistake {number} raises.")
-        elif exercise.agree(expected, got):
+        got = exercise.of_mistake(number - 1, cases)
+        alike = [n for n, other in earlier if exercise.alike(other, got)]
+        errors = [outcome.error for outcome in got if outcome.error is not None]
+        if not all(isinstance(error, SHAPES_RAISE) for error in errors):
+            problems.append(f"Mistake {number} raises {running.error_text(errors[0])}.")
+        elif exercise.alike(expected, got):
             problems.append(f"Mistake {number} gives the reference's outputs in every case.")
         elif alike:
             problems.append(f"Mistake {number} gives the same outputs as mistake {alike[0]}.")
         elif exercise.check(wrong).message != message:
             problems.append(f"Mistake {number} is told: {exercise.check(wrong).message}")
         earlier.append((number, got))
-    messages = [message for _, message in exercise.mistakes]
-    if len(set(messages)) < len(messages):
+    if len(set(exercise.messages)) < len(exercise.messages):
         problems.append("Two mistakes have the same message.")
     return problems
 

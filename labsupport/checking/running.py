@@ -7,54 +7,86 @@ import dis
 import functools
 import inspect
 import linecache
+import math
 import sys
 import traceback
 from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
-from labsupport.checking.comparing import Numbers, mismatches, plain
 from labsupport.checking.global_state import same_start
+from labsupport.checking.time_limit import TooSlow, limited
+from labsupport.differences.comparing import Numbers, a_or_an, mismatches, plain
 
 
-def call(function: Callable, arguments: tuple) -> tuple[Any, tuple]:
+class Outcome(NamedTuple):
+    """What a function did in one case: its result in plain form and as it was, or what it raised.
+
+    own: the copies that it was called with. changed: which of them it changed in place.
+    """
+
+    value: Any = None
+    result: Any = None
+    error: BaseException | None = None
+    own: tuple = ()
+    changed: tuple[int, ...] = ()
+
+
+def call(function: Callable, arguments: tuple, seconds: float | None = None) -> tuple[Any, tuple]:
     """Call with copies of the arguments and the random numbers and settings that everybody gets.
 
     Returns the result and the copies, which the function may have changed. The arguments and all global
-    state stay as they were. Raises what the function raises.
+    state stay as they were. Raises what the function raises, and TooSlow after so many seconds.
     """
     had_torch = "torch" in sys.modules
     own = copy.deepcopy(arguments)
-    with same_start():
+    with same_start(), limited(seconds):
         result = function(*own)
     if not had_torch and "torch" in sys.modules:
         # It came with this call, so its generator was not seeded. Now it can be.
-        return call(function, arguments)
+        return call(function, arguments, seconds)
     return result, own
 
 
-def changed_positions(before: tuple, after: tuple) -> list[int]:
-    """Which arguments a call has changed in place."""
-    return [i for i, (one, other) in enumerate(zip(before, after, strict=True)) if differ(one, other)]
-
-
-def outputs(function: Callable, cases: list[tuple]) -> list:
-    """The function's results in plain form, one a case. Raises what the function raises."""
-    return [plain(call(function, arguments)[0]) for arguments in cases]
-
-
-def outputs_or_none(function: Callable, cases: list[tuple]) -> list | None:
-    """As `outputs`, or None if the function raises."""
+def outcome(function: Callable, arguments: tuple, seconds: float | None = None) -> Outcome:
+    """What the function does with copies of the arguments. Raises nothing but KeyboardInterrupt."""
     try:
-        return outputs(function, cases)
-    except Exception:
-        return None
+        result, own = call(function, arguments, seconds)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Outcome(error=error)
+    value = plain(result)  # at once: the function may use its buffer again
+    changed = tuple(
+        i for i, (one, other) in enumerate(zip(arguments, own, strict=True)) if differ(one, other)
+    )
+    return Outcome(value, result, None, own, changed)
+
+
+def outcomes(function: Callable, cases: list[tuple], seconds: float | None = None) -> list[Outcome]:
+    """One outcome a case; they end with the first case that takes too long."""
+    found = []
+    for arguments in cases:
+        found.append(outcome(function, arguments, seconds))
+        if isinstance(found[-1].error, TooSlow):
+            break
+    return found
 
 
 def differ(before, after) -> bool:
     """Whether two arguments differ, be it in the last bit or in whether a tensor needs a gradient."""
+    if _dtypes(before) != _dtypes(after):
+        return True
     before, after = _comparable(plain(before)), _comparable(plain(after))
     return bool(mismatches(before, after, 0.0) or mismatches(after, before, 0.0))
+
+
+def _dtypes(value) -> list:
+    """Of a tensor, its dtype and whether it holds a gradient, which comparing numbers does not show."""
+    if hasattr(value, "is_leaf"):
+        return [value.dtype, value.is_leaf and value.grad is not None]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [_dtypes(item) for item in items]
 
 
 def _comparable(value):
@@ -64,6 +96,34 @@ def _comparable(value):
     if isinstance(value, list):
         return [_comparable(item) for item in value]
     return value if value is None or isinstance(value, (Numbers, str)) else type(value).__name__
+
+
+def size(arguments) -> int:
+    """How many numbers, characters and other parts something has: of two cases, the smaller is shown."""
+    if isinstance(arguments, (dict, list, tuple)):
+        return sum(map(size, arguments.values() if isinstance(arguments, dict) else arguments))
+    if hasattr(arguments, "shape"):
+        return math.prod(arguments.shape)
+    return len(arguments) if isinstance(arguments, str) else 1
+
+
+def another_container(wanted: str, expected, got) -> str | None:
+    """A sentence if `got` has no tensor, or no list, where `expected` has one; `wanted` says which."""
+    if _is(wanted, expected):
+        if _is(wanted, got):
+            return None
+        returned = a_or_an(type(got).__name__)
+        return f"Its values are right, but it returned {returned} where the next cells need a {wanted}."
+    if not isinstance(expected, (dict, list, tuple)):
+        return None
+    keys = expected if isinstance(expected, dict) else range(len(expected))
+    problems = (another_container(wanted, expected[key], got[key]) for key in keys)
+    return next((problem for problem in problems if problem), None)
+
+
+def _is(wanted: str, value) -> bool:
+    torch = sys.modules.get("torch")
+    return isinstance(value, list if wanted == "list" else torch.Tensor if torch else ())
 
 
 # No answer yet ------------------------------------------------------------------------------
@@ -117,6 +177,8 @@ def told(fn, error: BaseException) -> str:
         if code is not None and frame.f_code.co_filename == code.co_filename:
             source = linecache.getline(code.co_filename, line).strip()
             where = f" in line {line}" + (f", `{source}`" if source else "")
+    if isinstance(error, TooSlow):
+        return f"It took {error} and was stopped{where}: does a loop never end"
     if isinstance(error, RecursionError):
         return f"It called itself without end (RecursionError){where}"
     return f"It raised {error_text(error)}{where}"

@@ -81,9 +81,13 @@ def test_mistake_must_match_in_every_case():
     def right_then_mistaken(x, alpha, rank):
         return scaled(x, alpha, rank) if x == 1.0 else no_rank(x, alpha, rank)
 
-    message = scaling().check(right_then_mistaken).message
-    assert "largest difference is 84 where 12 was expected, in case 2" in message
-    assert "arguments x=3.0, alpha=32, rank=8." in message
+    result = scaling().check(right_then_mistaken)
+    assert result.message == (
+        "The largest difference is 84 where 12 was expected, in case 2. It is right only where x is 1."
+    )
+    assert result.evidence == (
+        "In case 2, for x=3.0, alpha=32, rank=8, it returned 96 where 12 was expected. Right in 1 of 2 cases."
+    )
 
 
 def test_mistake_speaks_before_shape_type_and_nan():
@@ -93,6 +97,31 @@ def test_mistake_speaks_before_shape_type_and_nan():
     assert exercise.check(lambda: np.ones((3, 2))).message == "Transposed."
     assert exercise.check(lambda: [float("nan")] * 2).message == "Divided by zero."
     assert exercise.check(lambda: "1").message == "Parse it."
+
+
+def test_several_functions_may_be_one_mistake():
+    both = scaling(mistakes=[((no_rank, upside_down), "Read the formula."), (lambda x, a, r: 0.0, "Not 0.")])
+    assert both.check(lambda x, a, r: a * x).message == "Read the formula."
+    assert both.check(lambda x, a, r: x * r / a).message == "Read the formula."
+    assert both.check(lambda x, a, r: 0).message == "Not 0."
+
+
+def test_a_mistake_that_raises_is_known_by_where_it_raises_and_what():
+    cases = [(np.ones((2, 3)), np.ones((4, 2))), (np.full((2, 2), 3.0), np.full((2, 2), 0.5))]
+    exercise = Exercise("q", lambda A, B: B @ A + A[:1], cases, [(lambda A, B: A @ B, "Swapped.")])
+    assert exercise.check(lambda A, B: A.dot(B)).message == "Swapped."
+    assert exercise.check(lambda A, B: A @ B + 1).message.startswith("It raised ValueError (matmul")
+    only = Exercise("q", lambda A, B: B @ A, cases[:1], [(lambda A, B: A @ B, "Swapped.")])
+    assert only.check(lambda A, B: 2 * A @ B).message == "Swapped."
+    assert only.check(lambda A, B: A.reshape(7)).message.startswith("It raised ValueError (cannot reshape")
+
+
+def test_the_smallest_case_that_is_wrong_is_shown():
+    exercise = Exercise("q", lambda x: sum(x) > 5, [([9] * 8,), ([1, 2],), ([4, 4, 4],), ([3, 3],)])
+    result = exercise.check(lambda x: len(x) > 2)
+    assert result.evidence == (
+        "In case 4, for x=[3, 3], it returned False where True was expected. Right in 3 of 4 cases."
+    )
 
 
 def test_raising_mistake_does_not_spoil_the_check():
@@ -119,6 +148,12 @@ def test_missing_return():
     assert message.startswith("Your function returned None: is a return statement missing?")
 
 
+def test_a_return_that_is_missing_on_one_way_through():
+    exercise = Exercise("q", lambda x: x > 1, [(1,), (2,), (3,)])
+    message = exercise.check(lambda x: True if x > 1 else None).message
+    assert message == "It returned None in case 1: does every way through it end with a return?"
+
+
 def test_none_may_be_the_right_answer():
     assert giving(None).check(lambda: {}).message.startswith("It returned a dict where None was expected")
     assert Exercise("q", lambda x: None, [(1,)]).check(lambda x: x and None).status == "correct"
@@ -134,7 +169,7 @@ def test_the_largest_difference_of_all_cases_speaks():
     exercise = Exercise("q", lambda x: float(x), [(1,), (2,), (3,)])
     wrong = {1: 1.5, 2: 4.5, 3: 3.5}
     assert exercise.check(wrong.__getitem__).message == (
-        "The largest difference is 2.5 where 2 was expected, in case 2: arguments x=2."
+        "The largest difference is 2.5 where 2 was expected, in case 2."
     )
     wrong = {1: 5.5, 2: 2.5, 3: 3.0}
     assert "difference is 4.5 where 1 was expected, in case 1" in exercise.check(wrong.__getitem__).message
@@ -144,7 +179,8 @@ def test_an_exercises_own_tolerance_decides_about_right_answers_mistakes_and_dif
     coarse = giving([1.0, 5.0], tolerance=0.1, mistakes=[(lambda: [2.0, 5.0], "Twice.")])
     assert coarse.check(lambda: [1.1, 5.2]).status == "correct"
     assert coarse.check(lambda: [2.2, 5.2]).message == "Twice."
-    assert coarse.check(lambda: [3.0, 5.2]).message.startswith("The largest difference is 2 where 1")
+    assert coarse.check(lambda: [3.0, 6.2]).message.startswith("The largest difference is 2 where 1")
+    assert coarse.check(lambda: [3.0, 5.2]).message == "Only element [0] is wrong; the rest is right."
     fine = giving([1.0], tolerance=1e-9)
     message = fine.check(lambda: [1.0 + 1e-7]).message
     assert message.startswith("The largest difference is 1e-07 where 1 was expected (element [0]), in case 1")
@@ -202,10 +238,12 @@ def test_keyboard_interrupt_passes_through():
 
 def test_messages_carry_no_addresses_and_abbreviate():
     exercise = Exercise("q", lambda x, f: 1.0, [(np.zeros((50, 4)), scaled)])
-    message = exercise.check(lambda x, f: 2.0).message
-    assert "x=ndarray of shape (50, 4), f=<function scaled>." in message
-    long = Exercise("q", lambda text: 1.0, [("word " * 500,)]).check(lambda text: 2.0)
-    assert len(long.message) < 250
+    evidence = exercise.check(lambda x, f: 2.0).evidence
+    assert evidence.startswith(
+        "In case 1, for x of shape (50, 4), f=<function scaled>, it returned 2 where 1 was"
+    )
+    long = Exercise("q", lambda text, rows: 1.0, [("word " * 500, [{"text": "word" * 9}] * 9)])
+    assert len(repr(long.check(lambda text, rows: 2.0))) < 330
 
 
 def test_cases_from_a_function_are_made_only_for_a_check():
@@ -224,9 +262,11 @@ def test_cases_from_a_function_are_made_only_for_a_check():
 # ---------------------------------------------------------------- hints and going on
 
 
-def test_hints_escalate_and_end_with_the_solution():
+def test_hints_escalate_and_end_with_the_solution(capsys):
+    """Printed, because nothing else shows above another line of a cell; None, so that it shows once below."""
     exercise = scaling(solution="solutions/02_lora_math.ipynb")
-    shown = [repr(exercise.hint()) for _ in range(5)]
+    assert [exercise.hint() for _ in range(5)] == [None] * 5
+    shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "Hint 1 of 3: Read the formula."
     assert shown[1] == "Hint 2 of 3: Divide."
     assert shown[2] == "Hint 3 of 3: x * alpha / rank"
@@ -234,9 +274,17 @@ def test_hints_escalate_and_end_with_the_solution():
     assert shown[3] == shown[4] == shown[2] + ending
 
 
-def test_no_hints_says_so():
+def test_no_hints_says_so(capsys):
     text = "lora.scaling: this exercise has no hints. The worked solution is in "
-    assert repr(scaling(hints=[]).hint()) == f"{text}the notebook of the same name in solutions/."
+    scaling(hints=[]).hint()
+    assert capsys.readouterr().out == f"{text}the notebook of the same name in solutions/.\n"
+
+
+def test_effort_is_shown_in_dots_and_in_words():
+    exercise = scaling(minutes=20, difficulty=2)
+    assert exercise.effort == "20 minutes, ●●○"
+    assert exercise.effort_in_words == "20 minutes, difficulty 2 of 3"
+    assert scaling(minutes=1, difficulty=3).effort == "1 minute, ●●●"
 
 
 def test_or_reference_goes_on_and_says_with_what(capsys):

@@ -130,15 +130,15 @@ def _rows(value: Numbers | list) -> list:
 
 def _described(value) -> str:
     if isinstance(value, Numbers) and value.array.ndim:
-        return f"{_a(value.origin)} of shape {value.array.shape}"
+        return f"{a_or_an(value.origin)} of shape {value.array.shape}"
     if isinstance(value, Numbers):
-        return f"{_a(value.origin)} ({_number(value.array.item())})"
+        return f"{a_or_an(value.origin)} ({_number(value.array.item())})"
     if isinstance(value, str):
         return f"a str ({brief(value)})"
-    return "None" if value is None else _a(type(value).__name__)
+    return "None" if value is None else a_or_an(type(value).__name__)
 
 
-def _a(name: str) -> str:
+def a_or_an(name: str) -> str:
     return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
 
 
@@ -189,6 +189,11 @@ def mismatches(expected, got, tolerance: float | None = None, path: str = "") ->
     return [Mismatch(VALUE, 0, text)]
 
 
+def value_mismatches(expected, got, tolerance: float | None = None) -> list[Mismatch]:
+    """Those of `mismatches` that are none of lost gradients."""
+    return [m for m in mismatches(expected, got, tolerance) if m.rank != GRADIENT]
+
+
 def _described_type(value) -> str:
     """The expected type, without giving the expected value away."""
     if _kind(value) == "number":
@@ -218,7 +223,7 @@ def _list_mismatches(expected: list, got: list, tolerance, path: str) -> list[Mi
     return [mismatch for some in found for mismatch in some]
 
 
-_CUT_OFF = "something like .detach(), .data, .item(), .tolist(), numpy or no_grad cuts it off"
+CUT_OFF = "something like .detach(), .data, .item(), .tolist(), numpy or no_grad cuts it off"
 
 
 def _number_mismatches(expected: Numbers, got: Numbers, tolerance, at: str) -> list[Mismatch]:
@@ -228,17 +233,24 @@ def _number_mismatches(expected: Numbers, got: Numbers, tolerance, at: str) -> l
         if e.ndim == g.ndim == 1:
             text = f"It returned length {len(g)}{at} where {len(e)} was expected"
         return [Mismatch(SHAPE, 0, text)]
+    apart = differing(expected, got, tolerance)
+    if apart.any():
+        note = _half_note(expected, got)
+        return [_not_finite(expected, got, at) or _largest(e, g, ~apart, note, at)]
+    if expected.differentiable and not got.differentiable:
+        return [Mismatch(GRADIENT, 0, f"Its values are right, but it has no gradient{at}: {CUT_OFF}")]
+    return []
+
+
+def differing(expected: Numbers, got: Numbers, tolerance: float | None = None) -> np.ndarray:
+    """A mask of the elements of two equally shaped arrays that do not agree."""
+    e, g = expected.array, got.array
     if expected.exact:
         # As Python's numbers: numpy would round integers above 2**53 to compare them with floats.
-        agree = np.asarray(e.astype(object) == g.astype(object), bool)
-    else:
-        e, g = _floats(e), _floats(g)
-        agree = _close(e, g, _float_tolerance(expected, got) if tolerance is None else tolerance)
-    if not agree.all():
-        return [_not_finite(expected, got, at) or _largest(e, g, agree, _half_note(expected, got), at)]
-    if expected.differentiable and not got.differentiable:
-        return [Mismatch(GRADIENT, 0, f"Its values are right, but it has no gradient{at}: {_CUT_OFF}")]
-    return []
+        return ~np.asarray(e.astype(object) == g.astype(object), bool)
+    return ~_close(
+        _floats(e), _floats(g), _float_tolerance(expected, got) if tolerance is None else tolerance
+    )
 
 
 def _floats(array: np.ndarray) -> np.ndarray:
@@ -273,7 +285,8 @@ def _not_finite(expected: Numbers, got: Numbers, at: str) -> Mismatch | None:
     fine = np.ones(got.array.shape, bool) if expected.exact else np.isfinite(expected.array)
     for name, found in (("NaN", np.isnan(got.array)), ("infinity", np.isinf(got.array))):
         count = int((found & fine).sum())
-        if count:
+        # Where the right result has some itself, they are values like others.
+        if count and not (name == "infinity" and not expected.exact and np.isinf(expected.array).any()):
             what = f"{name} in {count:,} of {got.array.size:,} values" if got.array.ndim else name
             return Mismatch(NOT_FINITE, 0, f"It returned {what}{at}, not a finite number")
     return None
@@ -291,8 +304,10 @@ def _largest(e: np.ndarray, g: np.ndarray, agree: np.ndarray, note: str, at: str
     difference, wanted = (x.item() if isinstance(x, np.generic) else x for x in (apart[index], e[index]))
     place = f" (element {list(map(int, index))})" if e.ndim else ""
     text = f"The largest difference is {_number(difference)} where {_number(wanted)} was expected"
-    if isinstance(wanted, bool):
-        text = f"It returned {g[index]} where {wanted} was expected"
+    if isinstance(wanted, bool) or not np.isfinite(_floats(apart)[index]):
+        returned = g[index].item() if isinstance(g[index], np.generic) else g[index]
+        text = f"It returned {returned if isinstance(wanted, bool) else _number(returned)} where "
+        text += f"{wanted if isinstance(wanted, bool) else _number(wanted)} was expected"
     return Mismatch(VALUE, float(sizes[index]), f"{text}{at}{place}{note}")
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from labsupport.checking.comparing import mismatches, plain
+from labsupport.differences.comparing import mismatches, plain
 
 
 def agree(expected, got, tolerance=None):
