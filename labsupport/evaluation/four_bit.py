@@ -12,7 +12,9 @@ from torch import Tensor
 from labsupport.core.files import LabError
 from labsupport.models import nf4
 
-FORMATS = ("NF4", "INT4 -7..7", "INT4 -8..7", "INT4 min-max", "FP4", "Lloyd-Max")
+FP4 = ("FP4 E2M1", "FP4 bitsandbytes")  # the standard's, and the library's
+FORMATS = ("NF4", "INT4 -7..7", "INT4 -8..7", "INT4 min-max", "FP4", "Lloyd-Max")  # of older notebooks
+ALL_FORMATS = ("NF4", "INT4 -7..7", "INT4 -8..7", "INT4 min-max", *FP4, "Lloyd-Max")
 WEIGHTS = ("Gaussian", "Student t5")
 
 
@@ -31,22 +33,25 @@ def random_weights(kind: str, count: int, seed: int = 0) -> Tensor:
 def levels(name: str, blocks: Tensor | None = None) -> Tensor:
     """Ascending levels of a format for weights scaled to [-1, 1]. Lloyd-Max needs the blocks it shall fit.
 
-    FP4 is bitsandbytes': sign, 2 exponent bits, 1 mantissa bit, and 1/192 instead of a second zero.
-    "INT4 min-max" has 16 even steps between a block's least and largest weight. Raises LabError.
+    "FP4 E2M1" is the standard's (OCP Microscaling Formats): a sign, two bits of exponent and one of mantissa
+    give 0, 0.5, 1, 1.5, 2, 3, 4 and 6, here over 6. "FP4 bitsandbytes", for short "FP4", has 1/192 for its
+    1/12 and the others alike. "INT4 min-max" has 16 even steps from a block's least to its largest weight.
+    Raises LabError.
     """
     if name == "Lloyd-Max" and blocks is not None:
         return lloyd_max(blocks)
     if name == "NF4":
         return nf4.levels()
-    if name == "FP4":
-        half = torch.tensor([1 / 192, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1])
+    if name in (*FP4, "FP4"):
+        least = 1 / 12 if name == "FP4 E2M1" else 1 / 192
+        half = torch.tensor([least, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1])
         return torch.cat([-half.flip(0), torch.zeros(1), half])
     if name == "INT4 min-max":
         return torch.linspace(-1, 1, 16)
     if name in ("INT4 -7..7", "INT4 -8..7"):
         lowest = -int(name[6])
         return torch.arange(lowest, 8) / -lowest
-    raise LabError(f"Unknown format {name!r}. There are: {', '.join(FORMATS)}.")
+    raise LabError(f"Unknown format {name!r}. There are: {', '.join(ALL_FORMATS)}.")
 
 
 def lloyd_max(blocks: Tensor, rounds: int = 300, bins: int = 4096) -> Tensor:

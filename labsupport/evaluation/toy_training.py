@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
+from labsupport.evaluation import first_steps
 from labsupport.models import lora
+
+RULES = ("alpha fixed", "alpha = 2r", "rsLoRA")
 
 
 def updates(
@@ -73,3 +78,59 @@ def first_step_change(optimizer: str, rank: int, alpha: float, rslora: bool = Fa
         update.step()
         changes.append((layer(x) - before).square().mean().sqrt().item())
     return sum(changes) / len(changes)
+
+
+def factor(rule: str, rank: int) -> float:
+    """The factor before BA by one of RULES: alpha / r with alpha 32 or 2r, or alpha / sqrt(r) with alpha 8.
+    At rank 16 all are 2."""
+    alphas = {"alpha fixed": 32, "alpha = 2r": 2 * rank, "rsLoRA": 8}
+    return lora.scale(alphas[rule], rank, rslora=rule == "rsLoRA")
+
+
+def output_changes(
+    optimizer: str,
+    rule: str,
+    rank: int,
+    batch: int = 8,
+    width: int = 256,
+    row_cosine: float = 0.0,
+    steps: int = 50,
+    lr: float = 1e-5,
+    target: float = 1.0,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How far LoRA has moved a width x width layer's output after 1 and after `steps` steps, float32.
+
+    Every step sees `batch` new rows of length sqrt(width) whose mean cosine is `row_cosine`; the loss asks
+    for a random linear change of the output, of rms `target`. optimizer: "adam" (epsilon near 0) or "sgd".
+    Returns the rms of the change on the rows that made the newest gradient ("seen 1", "seen 50") and on 64
+    others ("fresh 1", "fresh 50"); each again with " alignment", the rms cosine with the rows of the summed
+    gradients; and "moved A", the relative distance of A from its start.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    common, wanted = torch.randn(width, generator=generator), torch.randn(width, width, generator=generator)
+    wanted *= target / math.sqrt(width)
+
+    def rows(count):
+        own = torch.randn(count, width, generator=generator)
+        return math.sqrt(row_cosine) * common + math.sqrt(1 - row_cosine) * own
+
+    # A higher rank adds rows to A; those of lower ranks and everything else are drawn alike.
+    start = lora.uniform_bound(width) * (2 * torch.rand(width, width, generator=generator)[:rank] - 1)
+    s = factor(rule, rank)
+    A, B = nn.Parameter(start.clone()), nn.Parameter(torch.zeros(width, rank))
+    update = torch.optim.SGD([A, B], lr) if optimizer == "sgd" else torch.optim.Adam([A, B], lr, eps=1e-30)
+    fresh, gradients, found = rows(64), torch.zeros(width, width), {}
+    for step in range(1, steps + 1):
+        x = rows(batch)
+        wrong = s * x @ A.T @ B.T - x @ wanted.T
+        update.zero_grad()
+        (wrong.square().sum() / (2 * batch)).backward()
+        update.step()
+        gradients += wrong.detach().T @ x / batch
+        if step in (1, steps):
+            for name, inputs in (("seen", x), ("fresh", fresh)):
+                change = (s * inputs @ A.T @ B.T).detach()
+                found[f"{name} {step}"] = change.square().mean().sqrt().item()
+                found[f"{name} {step} alignment"] = first_steps.alignment(gradients, inputs)
+    return found | {"moved A": ((A.detach() - start).norm() / start.norm()).item()}

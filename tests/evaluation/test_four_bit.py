@@ -12,7 +12,7 @@ from labsupport.models import nf4
 @pytest.mark.parametrize("blocksize", [32, 64, 256, 4096])
 def test_lloyd_max_has_the_least_error_of_the_symmetric_scalings(blocksize):
     blocks = four_bit.random_weights("Gaussian", 2**18).view(-1, blocksize)
-    restored = {name: four_bit.round_trip(blocks, name)[1] for name in four_bit.FORMATS}
+    restored = {name: four_bit.round_trip(blocks, name)[1] for name in four_bit.ALL_FORMATS}
     errors = {name: four_bit.relative_error(blocks, found) for name, found in restored.items()}
     assert min((e, n) for n, e in errors.items() if n != "INT4 min-max")[1] == "Lloyd-Max"
     assert errors["NF4"] < errors["INT4 -8..7"] < errors["INT4 -7..7"]
@@ -31,10 +31,22 @@ def test_lloyd_max_levels_are_the_means_of_their_bins():
 
 def test_the_formats_that_the_library_has_agree_with_it():
     blocks = four_bit.random_weights("Gaussian", 2**14).view(-1, 64)
-    for name, kind in (("NF4", "nf4"), ("FP4", "fp4")):
+    for name, kind in (("NF4", "nf4"), ("FP4 bitsandbytes", "fp4"), ("FP4", "fp4")):
         packed, state = bnb_functional.quantize_4bit(blocks, quant_type=kind)
         restored = bnb_functional.dequantize_4bit(packed, state)
         assert torch.allclose(four_bit.round_trip(blocks, name)[1], restored)
+
+
+def test_standard_fp4_is_the_format_of_two_exponent_bits_and_one_of_mantissa():
+    """Built from its bits: 2^(e-1) (1 + m/2), and m/2 for exponent 0; the library's differs in one level."""
+    magnitudes = [m / 2 if e == 0 else 2.0 ** (e - 1) * (1 + m / 2) for e in range(4) for m in range(2)]
+    standard, library = (four_bit.levels(name) for name in four_bit.FP4)
+    assert torch.allclose(standard[7:], torch.tensor(magnitudes) / 6)
+    assert torch.equal(standard, -standard.flip(0)) and len(standard) == 15
+    assert (standard != library).nonzero().flatten().tolist() == [6, 8]
+    blocks = four_bit.random_weights("Gaussian", 2**18).view(-1, 64)
+    errors = [four_bit.relative_error(blocks, four_bit.round_trip(blocks, name)[1]) for name in four_bit.FP4]
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_min_max_restores_the_ends_of_each_block():
@@ -61,5 +73,5 @@ def test_samples_have_unit_variance_and_their_tails():
 
 def test_unknown_names_list_the_known_ones():
     for call in (lambda: four_bit.levels("INT5"), lambda: four_bit.random_weights("Cauchy", 4)):
-        with pytest.raises(LabError, match="There are: .*(NF4|Gaussian)"):
+        with pytest.raises(LabError, match="There are: .*(E2M1|Gaussian)"):
             call()
