@@ -21,6 +21,7 @@ import os
 import platform
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +37,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
 WORK = ROOT / "my_work"
+CONTENTS = "contents.ipynb"  # shows the learner's progress, so it is written anew, not copied
 
 TORCH = "2.13.0"
 # PyTorch's public index of builds without CUDA: a fifth of the download on Linux.
@@ -277,16 +279,34 @@ def make_venv() -> None:
         )
 
 
+def hold_interrupts() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+HOLD_INTERRUPTS = hold_interrupts if hasattr(signal, "pthread_sigmask") else None  # Windows has no such thing
+
+
 def support(*arguments: str, **options) -> int:
-    """Run `labsupport.cli` inside the environment; its exit status."""
+    """Run `labsupport.cli` inside the environment; its exit status.
+
+    Ctrl-C reaches it, too, and is held back until it can answer with a line of its own.
+    """
     command = [str(venv_python()), "-m", "labsupport.cli", *arguments]
-    return subprocess.run(command, **options).returncode
+    process = subprocess.Popen(command, preexec_fn=HOLD_INTERRUPTS, **options)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def ensure_ready(asked_torch: str | None) -> None:
     """Everything `start` and `test` need: packages, base model, number format and speed."""
     ensure_environment(asked_torch)
-    if not measured() and support("setup"):
+    status = 0 if measured() else support("setup")
+    if status == 130:
+        raise KeyboardInterrupt
+    if status:
         raise SetupError("Set-up stopped; the line above says why. Nothing half-done is kept.")
 
 
@@ -311,7 +331,7 @@ def copy_notebooks() -> None:
         editions = dict(json.loads(editions_file.read_text()))
     except (OSError, ValueError, TypeError):
         editions = {}
-    for source in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for source in sorted({*(ROOT / "notebooks").glob("*.ipynb")} - {ROOT / "notebooks" / CONTENTS}):
         edition = hashlib.sha256(source.read_bytes()).hexdigest()
         mine = WORK / source.name
         if not mine.exists():
@@ -344,19 +364,48 @@ def free_port(asked: int | None) -> int:
     raise SetupError(f"{where} in use or not allowed: pass another one, for example `--port 9100`.")
 
 
-def quiet_news() -> None:
-    """Keep JupyterLab from asking whether it may fetch its news. A file that is there is left alone."""
+SETTINGS = {  # of JupyterLab's; whatever else is set there stays
+    # An offline course has no news, and the question covers what the learner reads.
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    # A notebook that is opened again shows its explorers and questions, and not "model not found".
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
+    "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
+}
+# The default workspace before its first use: with the file browser open, half of a small window is left.
+LAYOUT = {
+    "data": {"layout-restorer:data": {"left": {"collapsed": True}, "right": {"collapsed": True}}},
+    "metadata": {"id": "default"},
+}
+
+
+def configure_lab() -> Path:
+    """Write the settings above into `.venv`, and the layout where there is none; the layout's folder."""
     overrides = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    if not overrides.exists():
-        overrides.parent.mkdir(parents=True, exist_ok=True)
-        notices = {"fetchNews": "false", "checkForUpdates": False}
-        overrides.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": notices}))
+    merged = {**read_settings(overrides), **SETTINGS}
+    workspaces = ROOT / ".lab" / "workspaces"  # not the user's: its tabs are of other folders
+    layout = workspaces / f"default-{hashlib.sha256(b'default').hexdigest()[:4]}.jupyterlab-workspace"
+    for file, content in ((overrides, merged), (layout, LAYOUT)):
+        if file == overrides or not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            scratch = file.with_suffix(".tmp")
+            scratch.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            scratch.replace(file)
+    return workspaces
+
+
+def read_settings(file: Path) -> dict:
+    """What the file sets; nothing if it is missing or damaged."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def open_lab(port: int, browser: bool) -> int:
-    quiet_news()
+    workspaces = configure_lab()
     token = secrets.token_hex(24)
-    first = next(iter(sorted(WORK.glob("*.ipynb"))), None)
+    first = next((page for page in [WORK / CONTENTS, *sorted(WORK.glob("*.ipynb"))] if page.exists()), None)
     page = f"/lab/tree/my_work/{first.name}" if first else "/lab"
     options = [
         "--ServerApp.ip=127.0.0.1",
@@ -364,6 +413,7 @@ def open_lab(port: int, browser: bool) -> int:
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={ROOT}",
         f"--LabApp.default_url={page}",
+        f"--LabApp.workspaces_dir={workspaces}",
         "--LabApp.extension_manager=readonly",
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -396,6 +446,7 @@ def start(arguments: list[str]) -> int:
     with set_up_alone():
         ensure_ready(asked.torch)
         copy_notebooks()
+        support("contents", stdout=subprocess.DEVNULL)  # without it the course is all there
     return open_lab(free_port(asked.port), browser=not asked.no_browser)
 
 
@@ -428,6 +479,7 @@ def main(arguments: list[str]) -> int:
         say(str(error))
     except KeyboardInterrupt:
         say("Stopped. Run the same command again to go on.")
+        return 130
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
             raise

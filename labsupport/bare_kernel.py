@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = {
     *("torch", "numpy", "scipy", "ipython", "jupyterlab", "jupytext", "nbclient", "nbconvert", "nbformat"),
     *("nbval", "playwright", "hypothesis", "pytest", "pytest-xdist", "ruff", "import-linter"),
-    *("oxlint", "tinycss2"),
+    *("oxlint", "tinycss2", "axe-playwright-python", "jupyter-client"),
 }
 CELL = """\
 # Does nothing after `lab.py start`. In a bare kernel, such as Colab's, it installs the course's packages.

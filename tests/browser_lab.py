@@ -1,32 +1,18 @@
-"""JupyterLab as a learner starts it, in headless Chromium, for tests/notebooks/test_browser.py.
+"""A notebook in JupyterLab, open in headless Chromium, for the tests in tests/notebooks/test_browser*.py.
 
-`lab.open_lab` itself starts the server, so that the tests see the learner's options. What the tests add
-comes through a configuration folder of their own: the application object in the page, and every cell in
-the page from the beginning, so that a selector finds what a learner would scroll to. With LAB_SHOTS=folder
-the tests also save pictures there, in the light and the dark theme.
+With LAB_SHOTS=folder the tests also save pictures there, in the light and the dark theme.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
-import shutil
-import signal
-import socket
-import socketserver
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
-import nbformat
+from axe_playwright_python.sync_playwright import Axe
+from browser_server import PATIENCE, Lab
 from playwright.sync_api import TimeoutError
 
-from labsupport.core.files import ROOT
-
-PATIENCE = 300  # seconds for anything: a busy machine is no failure
 RUN_PATIENCE = 1200  # seconds for all cells of a notebook
 BROWSER_OPTIONS = [
     "--no-sandbox",
@@ -36,153 +22,6 @@ BROWSER_OPTIONS = [
     "--disable-component-update",
 ]
 ADMITTED = ("data:", "blob:")
-SETTINGS = {
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
-    "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
-}
-START = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import lab
-lab.ROOT = Path.cwd()
-lab.WORK = lab.ROOT / "my_work"
-lab.open_lab(int(sys.argv[2]), browser=False)
-"""
-
-
-# ---------------------------------------------------------------- the server
-
-
-@contextlib.contextmanager
-def dead_proxy():
-    """The address of a proxy that refuses every request and notes it: (address, list of first lines)."""
-    asked = []
-
-    class Refuse(socketserver.StreamRequestHandler):
-        def handle(self):
-            asked.append(self.rfile.readline(500).decode(errors="replace").strip())
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        server.shutdown()
-
-
-def environment(folder: Path, proxy: str) -> dict:
-    """For Lab and its kernels: nothing of the user's, nothing on the network, the smallest sizes."""
-    jupyter = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "IPYTHONDIR": "ipython",
-        "LAB_RUNS": "runs",
-    }
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), proxy)
-    return {
-        **os.environ,
-        **{name: str(folder / place) for name, place in jupyter.items()},
-        **proxies,
-        "no_proxy": "127.0.0.1,localhost",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "LAB_PROGRESS": str(folder / "progress.json"),
-        "LAB_PROFILE": "smoke",
-        "LAB_THREADS": "1",
-        "LAB_STRICT": "0",
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-
-
-def configure(folder: Path) -> None:
-    config = folder / "config"
-    (config / "labconfig").mkdir(parents=True)
-    (config / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
-    exposed = {"LabApp": {"expose_app_in_browser": True}}
-    (config / "jupyter_lab_config.json").write_text(json.dumps(exposed))
-
-
-class Lab:
-    """A running server: address of the file root, its folder, what kernels asked of the network."""
-
-    def __init__(self, folder: Path, address: str, token: str, asked: list[str]):
-        self.folder, self.address, self.token, self.asked = folder, address, token, asked
-        self.progress = folder / "progress.json"
-
-    def write(self, name: str, *cells: str) -> str:
-        """A notebook of these code cells in my_work/; its path for Lab."""
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-        notebook.metadata["kernelspec"] = {
-            "name": "python3",
-            "display_name": "Python 3",
-            "language": "python",
-        }
-        nbformat.write(notebook, self.folder / "my_work" / f"{name}.ipynb")
-        return f"my_work/{name}.ipynb"
-
-    def url(self, path: str) -> str:
-        return f"{self.address}/lab/tree/{path}?token={self.token}&reset"
-
-
-@contextlib.contextmanager
-def serve(folder: Path):
-    """JupyterLab on 127.0.0.1 over `folder`, with copies of the student notebooks in my_work/."""
-    configure(folder)
-    (folder / "my_work").mkdir()
-    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        shutil.copy(notebook, folder / "my_work")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with dead_proxy() as (proxy, asked), (folder / "log").open("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, str(ROOT), str(port)],
-            cwd=folder,
-            env=environment(folder, proxy),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            yield Lab(folder, f"http://127.0.0.1:{port}", token_of(folder / "log", process, port), asked)
-        finally:
-            stop(process)
-
-
-def token_of(log: Path, process: subprocess.Popen, port: int) -> str:
-    """The token in the address that `lab.py start` prints, once the server answers."""
-    for _ in range(PATIENCE * 4):
-        found = re.search(r"[?&]token=(\w+)", log.read_text())
-        with socket.socket() as probe:
-            if found and probe.connect_ex(("127.0.0.1", port)) == 0:
-                return found.group(1)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.25)
-            break
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
-
-
-def stop(process: subprocess.Popen) -> None:
-    """End Lab, which ends its kernels; by force if it does not within a minute."""
-    for how, seconds in ((signal.SIGTERM, 60), (signal.SIGKILL, 10)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
-        for _ in range(seconds * 4):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.25)
-            try:
-                os.killpg(process.pid, 0)
-            except (ProcessLookupError, PermissionError):
-                return
-            threading.Event().wait(0.25)
-
-
-# ---------------------------------------------------------------- the page
-
-
 KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 # JupyterLab hands widgets' messages to a thread of their own in the kernel, so that a reply to another
 # request proves nothing: count what was sent and is not done.
@@ -205,6 +44,19 @@ RUN_ALL = """() => {
 }"""
 
 
+LINKS = "link-in-text-block"  # JupyterLab's style: in prose only their colour tells links from text
+THEMES = ("Dark", "Light")
+NARROW = (700, 640)  # a small window; half of 1,280, as at 200 % zoom
+CLOSE_SIDE_BAR = """() => {
+  const { commands, shell } = window.jupyterapp;
+  if (!shell.leftCollapsed) commands.execute("application:toggle-left-area");
+}"""
+CUT_OFF = """() => {
+  const panel = window.jupyterapp.shell.currentWidget.node;
+  const parts = [...panel.querySelectorAll(".jp-RenderedMarkdown, .jp-OutputArea-output")];
+  const wide = parts.filter((node) => node.scrollWidth > node.clientWidth + 1);
+  return wide.map((node) => node.innerText.slice(0, 80));
+}"""
 FIRST_CELL = """() => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
   notebook.mode = "command";
@@ -214,16 +66,18 @@ FIRST_CELL = """() => {
 
 
 class Notebook:
-    """A notebook open in a page. `problems` collects requests that leave the machine and page errors."""
+    """A notebook open in a page, whose layout is as JupyterLab comes, or with layout="" as it was left.
 
-    def __init__(self, context, lab: Lab, path: str):
+    `problems` collects requests that leave the machine and page errors."""
+
+    def __init__(self, context, lab: Lab, path: str, layout: str = "reset"):
         self.lab, self.problems = lab, []
         self.page = context.new_page()
         self.page.set_default_timeout(PATIENCE * 1000)
         self.page.on("request", lambda request: self.watch(request.url))
         self.page.on("websocket", lambda socket: self.watch(socket.url.replace("ws:", "http:", 1)))
         self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
-        self.page.goto(lab.url(path))
+        self.page.goto(lab.url(path, layout))
         self.page.wait_for_function(f"{KERNEL}?.status === 'idle'")
         self.page.locator(".jp-NotebookPanel:visible .jp-CodeCell").first.wait_for()
         self.page.evaluate(WATCH)
@@ -298,20 +152,59 @@ class Notebook:
         """End the kernels."""
         self.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
 
+    def put_on(self, theme: str) -> None:
+        """Change to a theme, and wait until it is drawn."""
+        change = "(name) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
+        self.page.evaluate(change, f"JupyterLab {theme}")
+        self.page.locator(f"body[data-jp-theme-name='JupyterLab {theme}']").wait_for(state="attached")
+        self.settle()
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")  # it covers a new theme
+
+    def expect_accessible(self, selector: str, but: str = "") -> None:
+        """axe-core finds no fault in these parts of the notebook, in either theme, but those of a rule."""
+        # JupyterLab's body has no height and hides what overflows: axe takes all text for hidden then.
+        self.page.add_style_tag(content="html, body { height: 100% }")
+        parts = {"include": [[f".jp-NotebookPanel:not(.lm-mod-hidden) {selector}"]]}
+        rules = {but: {"enabled": False}} if but else {}
+        for theme in THEMES:
+            self.put_on(theme)
+            found = Axe().run(self.page, parts, {"rules": rules}).response
+            assert "color-contrast" in [rule["id"] for rule in found["passes"] + found["violations"]]
+            faults = {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found["violations"]}
+            assert not faults, f"{theme}: {faults}"
+
+    def cut_off(self, width: int) -> list[str]:
+        """What is wider than its place in a window of that width, the side bar closed."""
+        before = self.page.viewport_size
+        self.page.evaluate(CLOSE_SIDE_BAR)
+        self.page.set_viewport_size({"width": width, "height": before["height"]})
+        self.settle()
+        found = self.page.evaluate(CUT_OFF)
+        self.page.set_viewport_size(before)
+        return found
+
     def shoot(self, name: str, selector: str | None = None) -> None:
         """Where LAB_SHOTS names a folder: a picture of the page or of an output, in both themes."""
         if "LAB_SHOTS" not in os.environ:
             return
-        for theme in ("Dark", "Light"):
-            change = "(name) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
-            self.page.evaluate(change, f"JupyterLab {theme}")
-            self.page.locator(f"body[data-jp-theme-name='JupyterLab {theme}']").wait_for(state="attached")
-            self.settle()
-            self.page.locator("#jupyterlab-splash").wait_for(state="detached")  # it covers a new theme
+        for theme in THEMES:
+            self.put_on(theme)
             if selector:  # all of a tall output
                 self.page.set_viewport_size({"width": 1280, "height": 2400})
             target = self.output(selector).first if selector else self.page
             target.screenshot(path=Path(os.environ["LAB_SHOTS"]) / f"{name}-{theme.lower()}.png")
+
+
+@contextlib.contextmanager
+def opened(chromium, lab: Lab, path: str):
+    """A notebook in a page of its own; its kernel is shut down and the page closed afterwards."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    try:
+        notebook = Notebook(context, lab, path)
+        yield notebook
+        notebook.shut_down()
+    finally:
+        context.close()
 
 
 # ---------------------------------------------------------------- controls, by keyboard

@@ -29,7 +29,8 @@ SHORT = {"LAB_PROFILE": "short"}  # `cpu` with a quarter of the training steps
 SMOKE = {"LAB_PROFILE": "smoke", "LAB_STRICT": "0"}
 TRAINS = "01_first_fine_tune"
 NBVAL = ["-p", "no:cacheprovider", "--nbval-cell-timeout=1500", "--nbval-sanitize-with=tests/sanitize.cfg"]
-BROWSER = "tests/notebooks/test_browser.py"  # runs these student editions
+BROWSER = ["tests/notebooks/test_browser.py", "tests/notebooks/test_browser_frame.py"]
+# The student editions that the first of these runs.
 IN_BROWSER = ("00_start_here", "01_first_fine_tune")
 
 
@@ -42,7 +43,7 @@ class Stage(NamedTuple):
 
 
 def notebooks(folder: str) -> list[str]:
-    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / folder).glob("*.ipynb"))]
+    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / folder).glob("[0-9][0-9]_*.ipynb"))]
 
 
 def unit() -> Stage:
@@ -68,7 +69,7 @@ def side_by_side() -> list[Stage]:
             ONE_THREAD,
         ),
         Stage("the fine-tune, shortened, outputs compared", [*strict, *trains], {**SHORT, **ONE_THREAD}),
-        Stage("JupyterLab in a browser", [BROWSER, "-q", "--durations=5"], ONE_THREAD),
+        Stage("JupyterLab in a browser", [*BROWSER, "-q", "--durations=5"], ONE_THREAD),
         unit(),
         Stage("other worked solutions, outputs compared", [*strict, *solutions], {**CPU, **ONE_THREAD}),
         Stage(

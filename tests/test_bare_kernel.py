@@ -18,10 +18,12 @@ from labsupport.core import course
 from labsupport.core.files import ROOT
 from labsupport.teaching import quiz
 
-NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "solutions").glob("*.ipynb")])
+NOTEBOOKS = sorted(
+    path for folder in ("notebooks", "solutions") for path in (ROOT / folder).glob("[0-9][0-9]_*.ipynb")
+)
 EXPLORERS = course.parts("explorer")
 BARE = [getattr(sys, "_base_executable", sys.executable), "-I"]  # no packages of this environment
-NOT_FOR_NOTEBOOKS = ("notebook_builder.py",)
+NOT_FOR_NOTEBOOKS = ("notebook_builder.py", "notebook_checks.py")
 
 
 def run_cell(python, folder, **environment):

@@ -157,6 +157,7 @@ def stays_in(what):
 
 lab.check_machine = lambda: None
 lab.ensure_ready = lambda asked: stays_in("set-up")
+lab.support = lambda *_, **__: 0
 lab.open_lab = lambda port, browser: stays_in("Lab")
 sys.exit(lab.main(["start"]))
 """
@@ -346,7 +347,7 @@ def test_a_failed_download_says_how_to_retry_and_is_taken_up_again(lab, monkeypa
     before = calls()
     (lab.STATE / "ready.json").write_text(json.dumps(READY))
     assert lab.main(["start"]) == 0
-    assert calls() == before
+    assert calls() == [*before, "-m labsupport.cli contents"]
 
 
 def test_an_environment_without_pip_is_made_anew(lab, monkeypatch):
@@ -488,7 +489,42 @@ def test_a_full_disk_leaves_no_half_a_notebook(lab, monkeypatch, capsys):
     assert (lab.WORK / "01.ipynb").read_text() == "whole"
 
 
+def test_the_contents_page_is_written_anew_and_not_copied(lab, monkeypatch):
+    """It shows the learner's progress. Without it the course opens all the same."""
+    opened = []
+    monkeypatch.setattr(lab, "ensure_ready", lambda _: None)
+    monkeypatch.setattr(lab, "open_lab", lambda port, browser: opened.append(port) or 0)
+    (lab.ROOT / "notebooks" / "contents.ipynb").write_text("of the folder")
+    calls = fake_venv(lab, "*contents*) exit 2;;")
+    assert lab.main(["start"]) == 0 and len(opened) == 1
+    assert calls() == ["-m labsupport.cli contents"]
+    assert not (lab.WORK / "contents.ipynb").exists()
+
+
 # ---------------------------------------------------------------- JupyterLab
+
+
+@pytest.mark.parametrize("there", ["", "{", "[]", '{"@jupyterlab/notebook-extension:tracker": {"a": 1}}'])
+def test_settings_are_added_to_those_that_are_there(lab, there):
+    overrides = lab.VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    overrides.parent.mkdir(parents=True)
+    overrides.write_text(there)
+    for _ in range(2):
+        lab.configure_lab()
+        written = json.loads(overrides.read_text())
+        assert written["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+        assert written["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}
+        assert ("@jupyterlab/notebook-extension:tracker" in written) == ("tracker" in there)
+
+
+def test_the_file_browser_begins_closed_and_stays_as_the_learner_leaves_it(lab):
+    """That JupyterLab reads this file is tested in a browser."""
+    (workspace,) = lab.configure_lab().iterdir()
+    layout = json.loads(workspace.read_text())["data"]["layout-restorer:data"]
+    assert layout["left"]["collapsed"] and layout["right"]["collapsed"]
+    workspace.write_text("as the learner left it")
+    assert list(lab.configure_lab().iterdir()) == [workspace]
+    assert workspace.read_text() == "as the learner left it"
 
 
 def test_a_port_in_use_is_one_line_and_the_default_goes_round_it(lab, capsys):
@@ -507,6 +543,7 @@ def test_a_port_in_use_is_one_line_and_the_default_goes_round_it(lab, capsys):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_port_taken_during_set_up_is_noticed_before_jupyterlab_starts(lab, monkeypatch, capsys, asked):
+    fake_venv(lab)
     port = lab.free_port(None)
     opened = []
     monkeypatch.setattr(lab, "open_lab", lambda port, browser: opened.append(port) or 0)
@@ -557,12 +594,15 @@ def test_jupyter_listens_here_only_and_keeps_its_token(lab, monkeypatch, capsys,
     token = seen["env"]["JUPYTER_TOKEN"]
     assert len(token) >= 32
     assert token not in " ".join(seen["command"])
+    assert f"--LabApp.workspaces_dir={lab.ROOT / '.lab' / 'workspaces'}" in seen["command"]
     assert "--ServerApp.ip=127.0.0.1" in seen["command"] and "--ServerApp.port=9100" in seen["command"]
     assert "--no-browser" in seen["command"]
     assert ("--allow-root" in seen["command"]) == allow_root
     address = f"http://127.0.0.1:9100/lab/tree/my_work/00_start_here.ipynb?token={token}"
     assert address in capsys.readouterr().err
 
+    (lab.WORK / "contents.ipynb").write_text("{}")
     lab.open_lab(9100, browser=True)
+    assert "/lab/tree/my_work/contents.ipynb?token=" in capsys.readouterr().err
     assert "--no-browser" not in seen["command"]
     assert seen["env"]["JUPYTER_TOKEN"] != token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-HELP = "which checkpoint questions you have answered, and what is open next"
+HELP = "which exercises you passed, which questions you answered, and what is open next"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +24,10 @@ def report(result: dict) -> str:
     """A table by notebook, and the next question in a sentence."""
     rows = result["notebooks"]
     width = max([8, *(len(row["notebook"]) for row in rows)])
-    lines = [f"{'notebook':{width}}  questions  answered  right  next"]
+    lines = [f"{'notebook':{width}}  exercises  passed  questions  answered  right  next"]
     for row in rows:
-        counts = f"{row['questions']:9d}  {row['answered']:8d}  {row['right']:5d}"
+        exercises = f"{row['exercises']:9d}  {row['passed']:6d}"
+        counts = f"{exercises}  {row['questions']:9d}  {row['answered']:8d}  {row['right']:5d}"
         lines.append(f"{row['notebook']:{width}}  {counts}  {row['next'] or '-'}")
     notebook = next((row["notebook"] for row in rows if row["next"]), None)
     last = f"Next: question {result['next']}, at the end of {notebook}." if notebook else "All are right."

@@ -1,4 +1,4 @@
-"""The shell of every explorer: labelled controls on top, the view they ask for below.
+"""The shell of every explorer: labelled controls in a grid, below them the view they ask for, figure first.
 
 No Output widget and no slider: the first breaks nbval, the second has no accessible name.
 """
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from labsupport.core import plots
 from labsupport.core.files import LabError
+from labsupport.core.tables import Table
 
 ALLOWED = (
     widgets.Button,
@@ -28,10 +29,18 @@ ALLOWED = (
 )
 
 
+# As many columns as fit, one at least: nothing is cut off in a narrow window.
+GRID = {
+    "grid_template_columns": "repeat(auto-fill, minmax(min(8rem, 100%), 1fr))",
+    "grid_gap": "8px 12px",
+    "align_items": "flex-end",
+}
+
+
 @dataclass(frozen=True)
 class View:
-    """heading: one sentence with the finding in numbers; table: rows of column -> printable value;
-    figure: a matplotlib Figure (no pyplot) or None; alt: what the figure shows, in a sentence.
+    """heading: one sentence with the finding in numbers; table: rows of column -> printable value, the first
+    column heads its row; figure: a matplotlib Figure (no pyplot) or None; alt: what it shows, in a sentence.
     """
 
     heading: str
@@ -46,11 +55,13 @@ class View:
 
 class Announcer(anywidget.AnyWidget):
     """What native ipywidgets lack: a live region that stays (the HTML widget replaces its content, which
-    screen readers do not announce), a name for the group, and keys kept from JupyterLab's shortcuts, where
-    `b` on a focused drop-down list would insert a cell.
+    screen readers do not announce), a name for the group, a sign while the kernel computes, a table that
+    stays open when the view is drawn anew, and keys kept from JupyterLab's shortcuts, where `b` on a focused
+    drop-down list would insert a cell. Escape leaves the explorer.
     """
 
     sentence = traitlets.Unicode().tag(sync=True)
+    busy = traitlets.Bool().tag(sync=True)
     title = traitlets.Unicode().tag(sync=True)
     _esm = Path(__file__).with_suffix(".js")
     _css = Path(__file__).with_suffix(".css")
@@ -70,14 +81,15 @@ class Explorer:
         for name, control in controls.items():
             check(name, control)
             control.style.description_width = "initial"  # the default cuts labels off
-            control.layout.width = "auto"
+            control.layout = {"width": "auto", "margin": "0"}
             if name in self.presses:
                 control.on_click(lambda _button, name=name: self.press(name))
             else:
                 control.observe(lambda _change: self.redraw(), names="value")
         self.out, self.announcer, self.view = widgets.HTML(), Announcer(title=title), None
-        row = widgets.Box([*controls.values()], layout={"flex_flow": "row wrap", "grid_gap": "4px 16px"})
-        self.widget = widgets.VBox([widgets.HTML(f"<b>{html.escape(title)}</b>"), row, self.out])
+        grid = widgets.GridBox([*controls.values()], layout=GRID)
+        grid.add_class("lab-controls")
+        self.widget = widgets.VBox([widgets.HTML(f"<b>{html.escape(title)}</b>"), grid, self.out])
         self.widget.children += (self.announcer,)
         self.widget.add_class("lab-explorer")
         self.redraw()
@@ -93,7 +105,15 @@ class Explorer:
         self.redraw()
 
     def redraw(self) -> None:
-        """Compute the view for the present values and show it, or the sentence why there is none."""
+        """Show the view for the present values; meanwhile the explorer says that it is busy."""
+        self.announcer.busy = True  # reaches the page at once
+        try:
+            self.draw()
+        finally:
+            self.announcer.busy = False
+
+    def draw(self) -> None:
+        """Show the view for the present values, or the sentence why there is none."""
         try:
             self.view = self.render(**self.values())
         except Exception as error:
@@ -129,26 +149,26 @@ def columns(view: View) -> list[str]:
     return list(dict.fromkeys(column for row in view.table for column in row))
 
 
+def table_of(view: View) -> Table:
+    names = columns(view)
+    return Table(names, [[row.get(name, "") for name in names] for row in view.table])
+
+
 def as_html(view: View) -> str:
-    """Heading, table and figure, everything escaped."""
+    """Heading, figure and, folded away below a figure, the table; everything escaped."""
     parts = [f"<p>{html.escape(view.heading)}</p>"]
-    if view.table:
-        heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in columns(view))
-        rows = [[html.escape(str(row.get(name, ""))) for name in columns(view)] for row in view.table]
-        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-        # Inline, since in a widget nothing else spaces the columns.
-        style = "border-collapse:separate;border-spacing:1em 0"
-        parts.append(f'<table style="{style}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>')
     if view.figure is not None:
         image = plots.show(view.figure, view.alt).data
         parts.append(image.replace("<img ", '<img style="max-width:100%" ', 1))
+    if view.table:
+        # A wide table is scrolled by itself, by keyboard too.
+        scrolled = '<div role="group" aria-label="table" tabindex="0" style="overflow-x:auto">'
+        table = f"{scrolled}{table_of(view)._repr_html_()}</div>"
+        folded = f"<details><summary>The numbers as a table</summary>{table}</details>"
+        parts.append(table if view.figure is None else folded)
     return "".join(parts)
 
 
 def as_text(view: View) -> str:
     """Heading and table as plain lines."""
-    names = columns(view)
-    rows = [names, *([str(row.get(name, "")) for name in names] for row in view.table)] if names else []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)) for r in rows]
-    return "\n".join([view.heading, *(line.rstrip() for line in lines)])
+    return f"{view.heading}\n{table_of(view)!r}" if view.table else view.heading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -32,7 +33,20 @@ def begin(name: str) -> list[Path]:
         raise LabError(f"{short(there[0])} is there already: delete it or choose another name.")
     for path, text in texts.items():
         write_atomically(path, text)
-    return [*texts, *notebook_builder.build([name])]
+    return [*texts, *notebook_builder.build([name]), *link_neighbours(name)]
+
+
+def link_neighbours(name: str) -> list[Path]:
+    """Give the notebooks before and after their link to this one; the paths written.
+
+    A neighbour whose code was changed since its last build gets it with its next one.
+    """
+    names = [master.stem for master in notebook_builder.masters()]
+    here, written = names.index(name), []
+    for neighbour in names[max(here - 1, 0) : here] + names[here + 1 : here + 2]:
+        with contextlib.suppress(LabError):
+            written += notebook_builder.rewrite_text([neighbour])
+    return list(dict.fromkeys(written))
 
 
 def places(name: str) -> dict[Path, str]:
@@ -43,6 +57,7 @@ def places(name: str) -> dict[Path, str]:
         folder / "exercises.py": "exercises",
         folder / "questions.py": "questions",
         ROOT / "tests" / "notebooks" / "right_answers" / f"nb{name}.py": "right_answers",
+        ROOT / "tests" / "notebooks" / "wrong_answers" / f"nb{name}.py": "wrong_answers",
         notebook_builder.SOLUTIONS / f"{name}.py": "master",
     }
 

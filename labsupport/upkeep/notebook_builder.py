@@ -6,7 +6,7 @@ and its solution regions are stubs. A rebuild of an unchanged master gives the s
 
 from __future__ import annotations
 
-import itertools
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,19 +17,20 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from labsupport.core import course, schematics
 from labsupport.core.files import ROOT, LabError, short, write_atomically
+from labsupport.upkeep import contents, heads
 
 SOLUTIONS = ROOT / "solutions"
 NOTEBOOKS = ROOT / "notebooks"
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "raise NotImplementedError  # your code here"
-LONGEST_CELL = 30  # lines that are not blank
 
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
+METADATA = contents.METADATA
+SCHEMATIC = "attachment:schematic.png"  # how a master's text shows the notebook's opening picture
+# A cell with this tag is folded away: by JupyterLab and by Colab. VS Code knows no such mark and shows it.
+SET_UP, FOLDED = "setup", {"jupyter": {"source_hidden": True}, "cellView": "form"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 FALLBACKS = ("text/html", "text/plain")
 
@@ -43,7 +44,7 @@ TEXT_CELL = re.compile(r"\[(markdown|md|raw)\]")
 
 def masters() -> list[Path]:
     """The masters in course order."""
-    return sorted(SOLUTIONS.glob("[0-9][0-9]_*.py"))
+    return heads.masters(SOLUTIONS)
 
 
 def solution_cells(master: Path) -> NotebookNode:
@@ -62,37 +63,56 @@ def build(names: list[str] | None = None, execute: bool = True) -> list[Path]:
     `execute=False` writes the student editions only. Raises LabError for an unknown name, a bad
     marker or a cell that fails; that master's notebooks are then left as they were.
     """
-    known = {master.stem: master for master in masters()}
-    names = list(known) if names is None else names
-    for name in names:
+    written = []
+    for name in known_names(names):
+        master = SOLUTIONS / f"{name}.py"
+        editions = {NOTEBOOKS / f"{name}.ipynb": student_edition(master)}
+        if execute:
+            editions[SOLUTIONS / f"{name}.ipynb"] = executed(master)
+        written += write(editions)
+    return written + write(contents_pages())
+
+
+def known_names(names: list[str] | None) -> list[str]:
+    """The names asked for, all for None; LabError for one without a master."""
+    known = [master.stem for master in masters()]
+    for name in names or ():
         if name not in known:
             raise LabError(f"Unknown notebook {name!r}. There are: {', '.join(known) or 'none'}.")
+    return known if names is None else names
+
+
+def rewrite_text(names: list[str] | None = None) -> list[Path]:
+    """`build` for masters whose code is as it was: nothing is executed, the solution keeps its outputs.
+
+    Raises LabError for a solution whose code cells are not the master's.
+    """
     written = []
-    for name in names:
-        editions = {NOTEBOOKS / f"{name}.ipynb": student_edition(known[name])}
-        if execute:
-            editions[SOLUTIONS / f"{name}.ipynb"] = executed(known[name])
-        for path, notebook in editions.items():
-            write_atomically(path, nbformat.writes(notebook) + "\n")
-            written.append(path)
-    return written
+    for name in known_names(names):
+        master, path = SOLUTIONS / f"{name}.py", SOLUTIONS / f"{name}.ipynb"
+        wanted, built = solution_cells(master), read_notebook(path)
+        old, new = code_cells(built) if built else [], code_cells(wanted)
+        if [cell.source for cell in old] != [cell.source for cell in new]:
+            raise LabError(f"Not the master's code: {short(path)}. Run `python3 lab.py build {name}`.")
+        for cell, before in zip(new, old, strict=True):
+            cell.outputs, cell.execution_count = before.outputs, before.execution_count
+        written += write({NOTEBOOKS / path.name: student_edition(master), path: wanted})
+    return written + write(contents_pages())
 
 
-def check() -> list[str]:
-    """What is wrong with masters and built notebooks, a line each; nothing is executed."""
-    problems = []
-    for master in masters():
-        remedy = f"run `python3 lab.py build {master.stem}`"
-        try:
-            problems += [f"{problem}; {remedy}." for problem in problems_of(master)]
-        except LabError as error:
-            problems.append(f"{error} Mend it, then {remedy}.")
-    known = {master.stem for master in masters()}
-    for path in sorted([*SOLUTIONS.glob("*.ipynb"), *NOTEBOOKS.glob("*.ipynb")]):
-        if path.stem not in known:
-            wanted = short(SOLUTIONS / f"{path.stem}.py")
-            problems.append(f"{short(path)} has no master {wanted}: delete it or restore the master.")
-    return problems
+def write(notebooks: dict[Path, NotebookNode]) -> list[Path]:
+    for path, notebook in notebooks.items():
+        write_atomically(path, nbformat.writes(notebook) + "\n")
+    return list(notebooks)
+
+
+def contents_pages() -> dict[Path, NotebookNode]:
+    """The contents pages of the two folders, without anyone's progress."""
+    page = contents.Page([(heads.of(master), {}) for master in masters()])
+    return {
+        folder / contents.NAME: nbformat.from_dict(contents.notebook(folder.name, page))
+        for folder in (SOLUTIONS, NOTEBOOKS)
+    }
 
 
 # ---------------------------------------------------------------- from the master to cells
@@ -105,24 +125,45 @@ def edition(master: Path, change) -> NotebookNode:
             f"{short(master)}: a master's name has at most 60 letters, digits, dashes and "
             "underscores, because the cell ids begin with it."
         )
-    text = read_text(master)
+    text = heads.read_text(master)
     check_markers(text, short(master))
     cells = jupytext.reads(text, fmt="py:percent").cells
     for number, cell in enumerate(cells, start=1):
         cell.id = f"{master.stem}-{number:03d}"
-        cell.metadata = {key: cell.metadata[key] for key in ("tags",) if key in cell.metadata}
+        cell.metadata = metadata(cell.metadata.get("tags"))
         if cell.cell_type == "code":
             cell.source = "\n".join(change(cell.source.split("\n")))
+        elif SCHEMATIC in cell.source:
+            cell.attachments = {"schematic.png": {"image/png": schematic(master.stem)}}
+    links = [links_cell(master, place) for place in ("head", "foot")]
+    cells = [links[0], *cells, links[1]]
     return nbformat.v4.new_notebook(cells=cells, metadata=METADATA, nbformat_minor=5)
 
 
-def read_text(master: Path) -> str:
-    try:
-        return master.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LabError(f"Cannot read {short(master)}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise LabError(f"{short(master)} is not UTF-8 text (byte {error.start}).") from error
+def metadata(tags: list[str] | None) -> dict:
+    """What is kept of a cell's metadata, and what follows from its tags."""
+    return {**({"tags": tags} if tags else {}), **(FOLDED if SET_UP in (tags or ()) else {})}
+
+
+def links_cell(master: Path, place: str) -> NotebookNode:
+    """A line to the notebook before, the contents page and the notebook after, as far as these exist."""
+    known = masters()
+    here = known.index(master)
+    before, after = known[max(here - 1, 0) : here], known[here + 1 : here + 2]
+    links = [f"[← {heads.of(other).label}]({other.stem}.ipynb)" for other in before]
+    links += [f"[Contents]({contents.NAME})"]
+    links += [f"[{heads.of(other).label} →]({other.stem}.ipynb)" for other in after]
+    return nbformat.v4.new_markdown_cell(" · ".join(links), id=f"{master.stem}-{place}")
+
+
+def schematic(name: str) -> str:
+    """The notebook's opening picture as base64, drawn by the schematic.py of its folder: inside the notebook
+    it needs no file beside it. LabError if the folder has none."""
+    module = course.module(f"nb{name}", "schematic")
+    if module is None:
+        wanted = f"labsupport/notebooks/nb{name}/schematic.py"
+        raise LabError(f"solutions/{name}.py shows {SCHEMATIC}, and there is no {wanted}: write it.")
+    return base64.b64encode(schematics.png(module.draw())).decode()
 
 
 def check_markers(text: str, where: str) -> None:
@@ -211,30 +252,7 @@ def drop_widget_view(data: dict) -> None:
         data.pop(WIDGET_VIEW, None)
 
 
-# ---------------------------------------------------------------- checking what was built
-
-
-def problems_of(master: Path) -> Iterator[str]:
-    """The problems of one master and its two notebooks, without the remedy."""
-    solution, student = solution_cells(master), student_edition(master)
-    for cell in code_cells(solution):
-        length = sum(bool(line.strip()) for line in cell.source.split("\n"))
-        if length > LONGEST_CELL:
-            yield (
-                f"{short(master)}: cell {cell.id} has {length} lines, blank ones not counted; "
-                f"split it (at most {LONGEST_CELL})"
-            )
-    for folder, wanted, fault in (
-        (SOLUTIONS, solution, execution_fault),
-        (NOTEBOOKS, student, student_fault),
-    ):
-        path = folder / f"{master.stem}.ipynb"
-        built = read_notebook(path) if path.exists() else None
-        if built is None:
-            yield f"{short(path)} is {'not a notebook' if path.exists() else 'missing'}"
-            continue
-        found = (first_difference(built, wanted), fault(built))
-        yield from (f"{short(path)}: {problem}" for problem in found if problem)
+# ---------------------------------------------------------------- what is there
 
 
 def read_notebook(path: Path) -> NotebookNode | None:
@@ -245,44 +263,6 @@ def read_notebook(path: Path) -> NotebookNode | None:
     except Exception:  # nbformat raises half a dozen kinds, and the remedy is always to rebuild
         return None
     return notebook
-
-
-def first_difference(built: NotebookNode, wanted: NotebookNode) -> str | None:
-    pairs = itertools.zip_longest(map(identity, built.cells), map(identity, wanted.cells))
-    for has, needs in pairs:
-        if has != needs:
-            return f"cell {(needs or has)['id']} differs from the master"
-    return None
-
-
-def identity(cell: NotebookNode) -> dict:
-    """What a built cell has in common with its master."""
-    return {
-        "id": cell.get("id"),
-        "type": cell.cell_type,
-        "source": cell.source,
-        "tags": cell.metadata.get("tags", []),
-    }
-
-
-def execution_fault(built: NotebookNode) -> str | None:
-    """nbval passes a cell without a count silently, so each must have been run, in order."""
-    cells = (cell for cell in code_cells(built) if cell.source.strip())
-    for count, cell in enumerate(cells, start=1):
-        if any(output.output_type == "error" for output in cell.outputs):
-            return f"cell {cell.id} ended in an error"
-        if cell.execution_count != count:
-            return f"cell {cell.id} has execution count {cell.execution_count}, not {count}"
-    return None
-
-
-def student_fault(built: NotebookNode) -> str | None:
-    for cell in built.cells:
-        if any(is_marker(line) for line in cell.source.split("\n")):
-            return f"cell {cell.id} contains a solution marker"
-        if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None):
-            return f"cell {cell.id} was run: a student edition has no outputs"
-    return None
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

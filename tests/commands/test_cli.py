@@ -132,7 +132,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("labsupport.commands.doctor.run", stop)
-    assert cli.main(["doctor"]) == 2
+    assert cli.main(["doctor"]) == 130
     assert capsys.readouterr().err == "Stopped.\n"
 
 
@@ -154,7 +154,7 @@ def test_validate_names_file_and_line_of_each_bad_file(tmp_path, capsys):
 
 @pytest.mark.parametrize(("problems", "status"), [([], 0), (["01_first_fine_tune.ipynb is old"], 1)])
 def test_build_check_ends_with_1_if_a_notebook_is_not_its_masters(monkeypatch, capsys, problems, status):
-    monkeypatch.setattr("labsupport.upkeep.notebook_builder.check", lambda: problems)
+    monkeypatch.setattr("labsupport.upkeep.notebook_checks.check", lambda: problems)
     assert cli.main(["build", "--check"]) == status
     assert capsys.readouterr().out == "\n".join(problems or ["notebooks match their masters"]) + "\n"
 
@@ -170,6 +170,21 @@ def test_build_hands_on_names_and_edition(monkeypatch, capsys, tmp_path):
     assert cli.main(["build"]) == cli.main(["build", "01_first_fine_tune", "--student"]) == 0
     assert asked == [(None, True), (["01_first_fine_tune"], False)]
     assert capsys.readouterr().out == "01_first_fine_tune.ipynb\n" * 2
+
+
+def test_build_text_hands_on_the_names_and_executes_nothing(monkeypatch, capsys, tmp_path):
+    builder = "labsupport.upkeep.notebook_builder"
+    monkeypatch.setattr(f"{builder}.build", lambda *_, **__: pytest.fail("executed"))
+    monkeypatch.setattr(f"{builder}.rewrite_text", lambda names: [tmp_path / names[0]])
+    assert cli.main(["build", "--text", "01_first_fine_tune"]) == 0
+    assert capsys.readouterr().out == "01_first_fine_tune\n"
+
+
+def test_contents_writes_the_learners_page(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("labsupport.upkeep.contents.WORK", tmp_path)
+    assert cli.main(["contents"]) == 0
+    assert "contents.ipynb" in capsys.readouterr().out
+    assert json.loads((tmp_path / "contents.ipynb").read_text(encoding="utf-8"))["nbformat"] == 4
 
 
 def test_experiments_are_listed_run_and_published_by_name(monkeypatch, capsys):

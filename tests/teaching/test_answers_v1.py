@@ -71,10 +71,20 @@ def files(file) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in file.parent.glob("progress*")}
 
 
+# Questions of then that another question has replaced: their answers are no answers to these.
+REPLACED = {
+    "memory_and_cost/memory-of-logits-and-loss",
+    "memory_and_cost/out-of-memory-in-the-loss",
+    "memory_and_cost/bytes-of-full-fine-tuning",
+    "lora_math/undo-a-doubled-alpha",
+    "lora_math/high-rank-of-an-update",
+}
+
+
 def test_every_old_position_has_its_question():
     """Red if a key or the name of a notebook changes: answers already given would be lost."""
     present = {question.kept_as for questions in quiz.catalogue().values() for question in questions}
-    assert set(answers_v1.TODAY.values()) <= present
+    assert set(answers_v1.TODAY.values()) - present == REPLACED
     assert len(set(answers_v1.TODAY.values())) == len(answers_v1.TODAY) == 24
     assert all(re.fullmatch(r"\d\d\.\d", id) for id in answers_v1.TODAY)
 
@@ -99,7 +109,8 @@ def test_old_answers_are_shown_as_before(file, moved):
         "03_counting_parameters": (1, 1),
     }
     assert rows["01_first_fine_tune"]["next"] == "01.3"
-    assert re.search(r"^01_first_fine_tune +4 +2 +2 +01.3$", report(progress.summary()), re.MULTILINE)
+    (line,) = [x for x in report(progress.summary()).splitlines() if x.startswith("01_first_fine_tune")]
+    assert line.split()[-3:] == ["2", "2", "01.3"]
     shown = quiz.ask("01_first_fine_tune").verdicts
     assert shown == {
         "which-tokens-are-trained": {"right": True, "message": "Answered on 2026-11-28: right."},

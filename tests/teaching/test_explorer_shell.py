@@ -38,7 +38,7 @@ def test_first_view_is_drawn_and_every_control_redraws():
     e.controls["rank"].value = 16
     assert "24,576" in e.out.value and "Rank 16" in e.out.value
     e.controls["dora"].value = True
-    assert "<td>True</td>" in e.out.value
+    assert ">True</td>" in e.out.value
     e.controls["again"].click()
     e.controls["again"].click()
     assert "2 draws" in e.out.value
@@ -49,7 +49,7 @@ def test_everything_shown_is_escaped():
     e = explorer()
     e.controls["layer"].value = "<v>"
     for shown in (e.out.value, e._repr_mimebundle_()["text/html"]):
-        assert "<td>&lt;v&gt;</td>" in shown and "&lt;all&gt;" in shown and "Rank 8 &amp; 0" in shown
+        assert ">&lt;v&gt;</th>" in shown and "&lt;all&gt;" in shown and "Rank 8 &amp; 0" in shown
         assert "<v>" not in shown and "<all>" not in shown
     assert "A &lt;test&gt;" in e._repr_mimebundle_()["text/html"]
     assert "<test>" not in "".join(w.value for w in e.widget.children if isinstance(w, widgets.HTML))
@@ -59,6 +59,29 @@ def test_figure_is_an_image_with_alt_text():
     e = explorer()
     assert e.out.value.count("<img ") == 1
     assert 'alt="A line to &quot;8&quot;."' in e.out.value and "data:image/png;base64," in e.out.value
+
+
+def test_figure_comes_first_and_its_table_can_be_opened():
+    shown = explorer().out.value
+    places = [shown.index(tag) for tag in ("<p>Rank 8", "<img ", "<details><summary>", "<table>")]
+    assert places == sorted(places)
+    bare = explorer_shell.as_html(View("No picture.", [{"layer": "q_proj"}]))
+    assert "<table>" in bare and "<details>" not in bare
+
+
+def test_busy_while_the_view_is_computed_also_if_it_fails():
+    seen = []
+
+    def watched(n):
+        seen.append(e.announcer.busy if n else None)
+        return View(f"{10 // (n - 1)} it is.", [])
+
+    e = Explorer(watched, {"n": widgets.IntText(0, description="n")}, "T")
+    e.controls["n"].value = 3
+    assert seen == [None, True] and not e.announcer.busy
+    with pytest.raises(ZeroDivisionError):
+        e.controls["n"].value = 1
+    assert not e.announcer.busy
 
 
 def test_bad_value_shows_the_sentence_in_place_of_the_view():
@@ -97,7 +120,8 @@ def test_static_fallback_has_settings_table_and_figure():
         "Rank: 16, Layer: q_proj, DoRA: False, Draw again: 0",
         "Rank 16 & 0 draws.",
         "layer   parameters  DoRA",
-        "q_proj  24,576",
+        "------  ----------  -----",
+        "q_proj      24,576",
         "<all>               False",
     ]
 

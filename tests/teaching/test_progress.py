@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from labsupport import cli
+from labsupport.checking.exercise import Exercise
 from labsupport.commands.progress import report
 from labsupport.core.files import ROOT, LabError
 from labsupport.teaching import answer_store, progress, quiz
@@ -153,14 +154,57 @@ def test_report_counts_by_notebook_and_names_what_is_open():
     result = progress.summary()
     rows = {row["notebook"]: row for row in result["notebooks"]}
     assert list(rows) == list(quiz.catalogue())
-    expected = {"questions": 4, "answered": 3, "right": 2, "next": "00.2"}
+    names = progress.exercise_names("00_start_here")
+    assert len(names) >= 3 and all(name.startswith("start_here.") for name in names)
+    expected = {
+        "questions": 4,
+        "answered": 3,
+        "right": 2,
+        "next": "00.2",
+        "exercises": len(names),
+        "passed": 0,
+    }
     assert rows["00_start_here"] == {"notebook": "00_start_here", **expected}
     assert rows["01_first_fine_tune"]["answered"] == 0 and rows["01_first_fine_tune"]["next"] == "01.1"
     assert result["next"] == "00.2"
     table = report(progress.summary())
     (line,) = [line for line in table.splitlines() if line.startswith("00_start_here")]
-    assert line.split() == ["00_start_here", "4", "3", "2", "00.2"]
+    assert line.split() == ["00_start_here", str(len(names)), "0", "4", "3", "2", "00.2"]
     assert "Next: question 00.2, at the end of 00_start_here." in table
+
+
+def test_an_answer_to_other_words_does_not_count():
+    first, *_ = quiz.catalogue()["00_start_here"]
+    answer_store.record(first.kept_as, "a", True, "the hash of other words")
+    assert progress.summary()["notebooks"][0]["answered"] == 0
+
+
+def test_a_passed_exercise_is_remembered_once(file, monkeypatch):
+    file.parent.mkdir()
+    monkeypatch.chdir(file.parent)
+    name = progress.exercise_names("00_start_here")[0]
+    exercise = Exercise(name, lambda x: x + 1, [(1,), (2,)])
+    exercise.check(lambda x: x)
+    exercise.check(None)
+    assert not file.exists()
+    assert exercise.check(lambda x: 1 + x).status == "correct"
+    assert {row["passed"] for row in progress.summary()["notebooks"]} == {1, 0}
+    before = file.stat().st_mtime_ns
+    exercise.check(lambda x: 1 + x)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_what_runs_elsewhere_is_nobodys_progress(file, monkeypatch):
+    for folder in (ROOT, ROOT / "solutions"):
+        monkeypatch.chdir(folder)
+        assert Exercise("sample.f", lambda x: x, [(1,), (2,)]).check(lambda x: +x).status == "correct"
+    assert not file.exists()
+
+
+def test_a_progress_file_that_cannot_be_written_spoils_no_verdict(file, monkeypatch):
+    file.mkdir(parents=True)
+    monkeypatch.chdir(file.parent)
+    assert Exercise("sample.f", lambda x: x, [(1,), (2,)]).check(lambda x: +x).status == "correct"
 
 
 def test_report_when_all_is_right():

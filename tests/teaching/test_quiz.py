@@ -1,10 +1,12 @@
 """The quiz: sound questions, answers graded as people write them, and no answer in the browser."""
 
+import dataclasses
 import json
 import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +56,7 @@ def test_numbers_say_where_a_question_stands():
 def test_keys_are_words_and_each_is_there_once():
     keys = [x.key for x in ALL]
     assert sorted(set(keys)) == sorted(keys)
-    assert [key for key in keys if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+){1,5}", key)] == []
+    assert [key for key in keys if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+){1,6}", key)] == []
 
 
 def test_a_question_that_moves_keeps_its_answer(progress_file):
@@ -220,18 +222,18 @@ def test_plain_call_prints_the_verdict_and_records_it(capsys):
     assert wrong.startswith("Not right. ") and 'quiz.solution("01.1")' in wrong
     first = answer_store.load()[0]["first_fine_tune/which-tokens-are-trained"]
     assert first["answer"] == "a" and first["right"] is False
-    quiz.answer("01.2", f"{math.log(8):.3f} nats")
+    quiz.answer("01.2", f"{3 * math.log(32_000):.3f} nats")
     assert capsys.readouterr().out.startswith("Right: ")
     second = answer_store.load()[0]["first_fine_tune/nll-of-blind-guessing"]
-    assert second == first | {"answer": "2.079 nats", "right": True}
+    assert second | {"asked": ""} == first | {"answer": "31.120 nats", "right": True, "asked": ""}
     quiz.solution("01.1")
-    assert capsys.readouterr().out.startswith("Those of the answer and the end-of-turn token")
+    assert capsys.readouterr().out.startswith("From {\"intent\" to </s>")
 
 
 def test_plain_call_takes_a_key_for_a_number(capsys):
     for which in ("which-tokens-are-trained", "01.1"):
         quiz.answer(which)
-        quiz.answer(which, "d")
+        quiz.answer(which, "c")
         quiz.solution(which)
     said = capsys.readouterr().out
     assert said[: len(said) // 2] * 2 == said and said.startswith("01.1 Which tokens")
@@ -250,7 +252,7 @@ def test_plain_call_of_a_free_question_is_recorded_once_scored(capsys):
 def test_plain_call_without_a_value_prints_the_question(capsys):
     quiz.answer("01.1")
     shown = capsys.readouterr().out
-    assert "Which tokens" in shown and "  a. All of them." in shown
+    assert "Which tokens" in shown and "  a. From <s> to" in shown
     assert answer_store.load()[0] == {}
 
 
@@ -277,7 +279,8 @@ def test_unknown_notebook_names_the_known_ones():
 def test_unwritable_progress_file_is_a_sentence_beside_the_verdict(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAB_PROGRESS", str(tmp_path / "file" / "progress.json"))
-    quiz.answer("01.1", "d")
+    right = [choice.right for choice in CHOICES[0].choices].index(True)
+    quiz.answer(CHOICES[0].key, "abcd"[right])
     verdict, note = capsys.readouterr().out.splitlines()
     assert verdict.startswith("Right. ")
     assert note.startswith("This answer was not recorded. Cannot") and "progress.json" in note
@@ -345,6 +348,18 @@ def test_widget_tells_what_was_answered_before():
     assert verdicts["colours"]["right"] is True and verdicts["colours"]["message"].endswith(": right.")
 
 
+def test_an_answer_to_other_words_is_no_answer_to_these():
+    question = q.numbered("42_sample", SAMPLE)[0]
+    answer_store.record(question.kept_as, "a", True, question.asked)
+    assert Quiz([question]).verdicts[question.key]["right"] is True
+    for other in (
+        dataclasses.replace(question, text=question.text + " Really?"),
+        dataclasses.replace(question, choices=[*question.choices, q.Choice("maybe", "Never.")]),
+    ):
+        assert Quiz([other]).verdicts == {} and other.asked != question.asked
+        assert answer_store.given(answer_store.load()[0], other) is None
+
+
 def test_damaged_and_newer_progress_files_are_told_when_the_questions_open(progress_file, capsys):
     progress_file.write_text('{"version": 2, "ans')
     Quiz(SAMPLE)
@@ -359,13 +374,41 @@ def test_static_fallback_shows_every_question_escaped_and_no_answer():
     shown, plain = data["text/html"], data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" in data
     assert "Is <code>a &lt; b</code> &amp; &lt;i&gt;so&lt;/i&gt;?" in shown
-    assert "<li>&lt;b&gt;yes&lt;/b&gt;</li><li>no</li>" in shown
+    assert "<p>a. &lt;b&gt;yes&lt;/b&gt;<br>b. no</p>" in shown
     assert "Is `a < b` & <i>so</i>?" in plain and "  b. no" in plain
     for text in (shown, plain):
         assert "How many?" in text and "What share?" in text and "Why?" in text
         assert "SECRET" not in text and "41" not in text and "0.58" not in text
     assert 'quiz.answer("42.2", 0)  # in parameters' in plain
     assert "quiz.answer(&quot;42.1&quot;, &quot;a&quot;)" in shown
+
+
+@pytest.mark.parametrize("notebook", quiz.catalogue())
+def test_neither_length_nor_place_gives_an_answer_away(notebook):
+    """Whoever guesses by the odd length of an option, or always the same letter, is right by chance only."""
+    asked = [item for item in quiz.catalogue()[notebook] if isinstance(item, q.ChoiceQuestion)]
+    for question in asked:
+        lengths = [len(choice.text) for choice in question.choices]
+        (right,) = [len(choice.text) for choice in question.choices if choice.right]
+        assert max(lengths) <= max(1.5 * min(lengths), min(lengths) + 25), question.key
+        others = sorted(lengths)
+        others.remove(right)
+        assert right <= others[-1] + 12 and right >= others[0] - 12, question.key
+    places = [[choice.right for choice in question.choices].index(True) for question in asked]
+    assert len(places) < 2 or len(set(places)) > 1
+
+
+def test_right_answers_stand_at_every_place_and_have_every_length():
+    places, ranks = [], []
+    for questions in quiz.catalogue().values():
+        for question in questions:
+            if isinstance(question, q.ChoiceQuestion):
+                right = [choice.right for choice in question.choices].index(True)
+                order = sorted(range(len(question.choices)), key=lambda i: len(question.choices[i].text))
+                places.append(right)
+                ranks.append(order.index(right))
+    for counts in (Counter(places), Counter(ranks)):
+        assert set(range(4)) <= set(counts) and max(counts.values()) <= 0.45 * len(places)
 
 
 def test_static_fallback_does_not_depend_on_progress():

@@ -12,7 +12,8 @@ from labsupport.core.files import ROOT, LabError
 from labsupport.upkeep import new_notebook
 
 NAME = "77_a_sample"
-COPIED = ("labsupport", "solutions", "notebooks", "tests", "data", "pyproject.toml", "README.md", "lab.py")
+COPIED = ("labsupport", "solutions", "notebooks", "tests", "data", "pyproject.toml", "lab.py")
+COPIED += ("README.md", "glossary.md", "guides.md")
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -57,6 +58,7 @@ def test_its_solution_gives_the_same_again_and_ruff_finds_nothing(clone):
     files = [
         f"labsupport/notebooks/nb{NAME}",
         f"tests/notebooks/right_answers/nb{NAME}.py",
+        f"tests/notebooks/wrong_answers/nb{NAME}.py",
         f"solutions/{NAME}.py",
     ]
     assert run(clone, "ruff", "check", *files).returncode == 0

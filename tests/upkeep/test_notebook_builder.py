@@ -9,7 +9,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from labsupport.core.files import LabError
-from labsupport.upkeep import notebook_builder
+from labsupport.upkeep import notebook_builder, notebook_checks
 
 NAME = "01_small"
 MASTER = """\
@@ -19,7 +19,12 @@ MASTER = """\
 # ---
 
 # %% [markdown] tags=["core"]
-# # Halving – and doubling
+# # 01 · Halving – and doubling
+#
+# **In one sentence**: you halve a number and
+# double another.
+#
+# **Minutes**: 30 to read and do, 1 to run all cells.
 
 # %% A title tags=["core", "claim-B3"]
 def half(x):
@@ -117,8 +122,8 @@ def edit(path, change):
 
 def test_student_edition_has_stubs_and_the_solution_has_the_lines(course):
     master = course()
-    student = notebook_builder.student_edition(master).cells[1].source
-    solution = notebook_builder.solution_cells(master).cells[1].source
+    student = notebook_builder.student_edition(master).cells[2].source
+    solution = notebook_builder.solution_cells(master).cells[2].source
     stub = "raise NotImplementedError  # your code here"
     assert student == (
         f"def half(x):\n    {stub}\n\n\ndef twice(x):\n    if x:\n        {stub}\n    return 0"
@@ -133,14 +138,43 @@ def test_student_edition_has_stubs_and_the_solution_has_the_lines(course):
 def test_editions_carry_stable_ids_tags_and_nothing_else(course, make):
     notebook = getattr(notebook_builder, make)(course())
     nbformat.validate(notebook)
-    assert [cell.id for cell in notebook.cells] == [f"{NAME}-00{n}" for n in (1, 2, 3)]
+    assert [cell.id for cell in notebook.cells] == [
+        f"{NAME}-{n}" for n in ("head", "001", "002", "003", "foot")
+    ]
     assert [cell.metadata for cell in notebook.cells] == [
+        {},
         {"tags": ["core"]},
         {"tags": ["core", "claim-B3"]},
+        {},
         {},
     ]
     assert notebook.metadata == notebook_builder.METADATA
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+
+
+@pytest.mark.parametrize("make", ["solution_cells", "student_edition"])
+def test_set_up_cells_are_folded_away_and_no_others(course, make):
+    text = '# %% tags=["core", "setup"]\nimport math\n\n# %% tags=["core"]\nmath.pi\n'
+    folded, shown = notebook_builder.code_cells(getattr(notebook_builder, make)(course(text)))
+    assert folded.metadata == {
+        "tags": ["core", "setup"],
+        "jupyter": {"source_hidden": True},
+        "cellView": "form",
+    }
+    assert shown.metadata == {"tags": ["core"]}
+
+
+@pytest.mark.parametrize("make", ["solution_cells", "student_edition"])
+def test_notebooks_are_linked_as_far_as_they_exist(course, make):
+    paths = [course(f"# %% [markdown]\n# # {n} · Title {n}\n", f"{n}_x") for n in ("00", "03", "07")]
+    first, middle, last = (getattr(notebook_builder, make)(path).cells for path in paths)
+    for cells in (first, middle, last):
+        assert cells[0].source == cells[-1].source and cells[0].cell_type == "markdown"
+    assert first[0].source == "[Contents](contents.ipynb) · [03 Title 03 →](03_x.ipynb)"
+    assert middle[0].source == (
+        "[← 00 Title 00](00_x.ipynb) · [Contents](contents.ipynb) · [07 Title 07 →](07_x.ipynb)"
+    )
+    assert last[0].source == "[← 03 Title 03](03_x.ipynb) · [Contents](contents.ipynb)"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +209,10 @@ def test_real_build(course, monkeypatch):
     """The only test with a kernel."""
     monkeypatch.setenv("LAB_TEST_WORD", "inherited")
     course(RICH)
-    assert sorted(notebook_builder.build()) == sorted([built("SOLUTIONS"), built("NOTEBOOKS")])
+    folders = ("SOLUTIONS", "NOTEBOOKS")
+    assert set(notebook_builder.build()) == {
+        built(folder, name) for folder in folders for name in (NAME, "contents")
+    }
     text = built("SOLUTIONS").read_text(encoding="utf-8")
     assert text.endswith("\n}\n")
     assert "é" in text
@@ -183,7 +220,7 @@ def test_real_build(course, monkeypatch):
     nbformat.validate(notebook)
     assert notebook.metadata == notebook_builder.METADATA
     assert all(cell.metadata == {} for cell in notebook.cells)
-    streams, _, widgets, answer = notebook.cells
+    _, streams, _, widgets, answer, _ = notebook.cells
     assert {output.name: output.text for output in streams.outputs} == {
         "stdout": "solutions inherited\nmore\n",
         "stderr": "to stderr\n",
@@ -192,12 +229,13 @@ def test_real_build(course, monkeypatch):
     assert with_fallback == {"text/plain": "Slider", "text/html": "<table>"}
     assert list(without) == [notebook_builder.WIDGET_VIEW]
     assert answer.outputs[0].data == {"text/plain": "'é'"}
-    assert notebook_builder.check() == []
+    assert [problem for problem in notebook_checks.check() if "has no" not in problem] == []
 
 
 def test_student_edition_is_rebuilt_to_the_same_bytes_without_touching_the_solution(course):
     course()
-    assert notebook_builder.build([NAME], execute=False) == [built("NOTEBOOKS")]
+    pages = [built(folder, "contents") for folder in ("SOLUTIONS", "NOTEBOOKS")]
+    assert notebook_builder.build([NAME], execute=False) == [built("NOTEBOOKS"), *pages]
     first = built("NOTEBOOKS").read_bytes()
     notebook_builder.build([NAME], execute=False)
     assert built("NOTEBOOKS").read_bytes() == first
@@ -234,6 +272,33 @@ def test_an_unknown_name_lists_the_masters_and_builds_none(course):
     assert not built("NOTEBOOKS", "01_a").exists()
 
 
+def test_new_text_leaves_the_outputs_that_are_there(course, monkeypatch):
+    course()
+    fake_kernel(monkeypatch)
+    notebook_builder.build()
+    edit(built("SOLUTIONS"), lambda cells: cells[2].update(outputs=[PRINTED]))
+    moved = MASTER.replace("# %% A title", "# %% [markdown]\n# New words\n\n# %% A title")
+    course(moved.replace("Halving", "Bisecting"))
+    fake_kernel(monkeypatch, AssertionError("nothing is to be executed"))
+    assert built("SOLUTIONS") in notebook_builder.rewrite_text()
+    assert notebook_checks.check() == []
+    text = built("SOLUTIONS").read_text(encoding="utf-8")
+    assert "New words" in text and "Bisecting" in text
+    assert nbformat.reads(text, as_version=4).cells[3].outputs[0].text == "7"
+
+
+@pytest.mark.parametrize("change", [("return 0", "return 1"), ("print(twice(0))", "")])
+def test_new_text_for_other_code_is_refused(course, monkeypatch, change):
+    course()
+    fake_kernel(monkeypatch)
+    notebook_builder.build()
+    before = built("SOLUTIONS").read_bytes()
+    course(MASTER.replace(*change))
+    with pytest.raises(LabError, match=f"Not the master's code: .*{NAME}.ipynb. Run `python3 lab.py build"):
+        notebook_builder.rewrite_text([NAME])
+    assert built("SOLUTIONS").read_bytes() == before
+
+
 # ---------------------------------------------------------------- checking
 
 ERROR = {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
@@ -243,28 +308,29 @@ PRINTED = {"output_type": "stream", "name": "stdout", "text": "7"}
 @pytest.mark.parametrize(
     ("folder", "change", "words"),
     [
-        ("SOLUTIONS", lambda cells: cells[2].update(source="print(1)"), "003 differs"),
-        ("SOLUTIONS", lambda cells: cells[1]["metadata"].clear(), "002 differs"),
-        ("SOLUTIONS", lambda cells: cells[0].update(cell_type="raw"), "001 differs"),
-        ("NOTEBOOKS", lambda cells: cells[1].update(id="random"), "002 differs"),
-        ("NOTEBOOKS", lambda cells: cells.pop(), "003 differs"),
-        ("NOTEBOOKS", lambda cells: cells.append({**cells[0], "id": "extra"}), "extra differs"),
-        ("SOLUTIONS", lambda cells: cells[2].update(execution_count=None), "count None, not 2"),
-        ("SOLUTIONS", lambda cells: cells[1].update(execution_count=7), "count 7, not 1"),
-        ("SOLUTIONS", lambda cells: cells[2].update(outputs=[ERROR]), "003 ended in an error"),
-        ("NOTEBOOKS", lambda cells: cells[2].update(outputs=[PRINTED]), "003 was run"),
-        ("NOTEBOOKS", lambda cells: cells[1].update(execution_count=1), "002 was run"),
-        ("NOTEBOOKS", lambda cells: cells[0].update(source="### END SOLUTION"), "001 contains a"),
-        ("NOTEBOOKS", lambda cells: cells[2].pop("outputs"), "is not a notebook"),
+        ("SOLUTIONS", lambda cells: cells[3].update(source="print(1)"), "003 differs"),
+        ("SOLUTIONS", lambda cells: cells[2]["metadata"].clear(), "002 differs"),
+        ("SOLUTIONS", lambda cells: cells[1].update(cell_type="raw"), "001 differs"),
+        ("NOTEBOOKS", lambda cells: cells[2].update(id="random"), "002 differs"),
+        ("NOTEBOOKS", lambda cells: cells.pop(), "foot differs"),
+        ("NOTEBOOKS", lambda cells: cells.append({**cells[1], "id": "extra"}), "extra differs"),
+        ("SOLUTIONS", lambda cells: cells[3].update(execution_count=None), "count None, not 2"),
+        ("SOLUTIONS", lambda cells: cells[2].update(execution_count=7), "count 7, not 1"),
+        ("SOLUTIONS", lambda cells: cells[3].update(outputs=[ERROR]), "003 ended in an error"),
+        ("NOTEBOOKS", lambda cells: cells[3].update(outputs=[PRINTED]), "003 was run"),
+        ("NOTEBOOKS", lambda cells: cells[2].update(execution_count=1), "002 was run"),
+        ("NOTEBOOKS", lambda cells: cells[1].update(source="### END SOLUTION"), "001 contains a"),
+        ("NOTEBOOKS", lambda cells: cells[3].pop("outputs"), "is not a notebook"),
+        ("NOTEBOOKS", lambda cells: cells[0].update(source="[Contents](other.ipynb)"), "head differs"),
     ],
 )
 def test_check_names_the_notebook_the_cell_and_the_remedy(course, monkeypatch, folder, change, words):
     course()
     fake_kernel(monkeypatch)
     notebook_builder.build()
-    assert notebook_builder.check() == []
+    assert notebook_checks.check() == []
     edit(built(folder), change)
-    problems = notebook_builder.check()
+    problems = notebook_checks.check()
     assert any(words in problem for problem in problems), problems
     for problem in problems:
         assert f"{folder.lower()}/{NAME}.ipynb" in problem
@@ -279,7 +345,7 @@ def test_check_reports_missing_broken_and_orphaned_notebooks(course, monkeypatch
     built("SOLUTIONS").unlink()
     built("NOTEBOOKS").rename(built("NOTEBOOKS", "09_gone"))
     built("NOTEBOOKS").write_text("<<<<<<< HEAD\n", encoding="utf-8")
-    missing, broken, orphan = notebook_builder.check()
+    missing, broken, orphan = notebook_checks.check()
     assert f"solutions/{NAME}.ipynb is missing" in missing
     assert f"notebooks/{NAME}.ipynb is not a notebook" in broken
     assert "notebooks/09_gone.ipynb has no master" in orphan
@@ -288,17 +354,18 @@ def test_check_reports_missing_broken_and_orphaned_notebooks(course, monkeypatch
 def test_check_goes_on_after_a_bad_master(course):
     course("# %%\n### END SOLUTION\n", name="01_bad")
     course(name="02_good")
-    bad, *others = notebook_builder.check()
+    bad, *others = notebook_checks.check()
     assert "01_bad.py, line 2" in bad
-    assert len(others) == 2
-    assert all("02_good.ipynb is missing" in problem for problem in others)
+    assert sum("02_good.ipynb is missing" in problem for problem in others) == 2
+    assert sum("contents.ipynb is not up to date" in problem for problem in others) == 2
+    assert len(others) == 4
 
 
 def test_check_names_a_code_cell_over_thirty_lines(course, monkeypatch):
     thirty = "# %%\n" + "x = 1\n\n" * 29 + "x = 1\n"
-    text = "# %% [markdown]\n" + "# word\n" * 40 + thirty + thirty + "x = 2\n"
+    text = MASTER[: MASTER.index("# %% A title")] + "# word\n" * 40 + thirty + thirty + "x = 2\n"
     course(text)
     fake_kernel(monkeypatch)
     notebook_builder.build()
-    (problem,) = notebook_builder.check()
+    (problem,) = notebook_checks.check()
     assert f"cell {NAME}-003 has 31 lines" in problem
