@@ -9,15 +9,34 @@
 # %% [markdown]
 # # 01 · A first fine-tune
 #
+# **In one sentence**: you fine-tune a chat model in minutes, try it on messages of your own, save it, and say
+# how good it is.
+#
+# **Minutes**: 105 to read and do, 10 to run all cells.
+#
+# A chat is one long strip of tokens. Fine-tuning shows the model many such strips and changes it a little
+# each time, so that it finds *some* of the tokens likelier: those that it should have written itself.
+#
+# ![One chat, turn by turn, as boxes of tokens. The system's and the user's turns and the opening of the
+# assistant's turn are pale: they are read and not learned. The assistant's answer, a line of JSON, is blue:
+# it is learned, each token from all that stand before it. So is the end-of-turn token after it, in
+# orange.](attachment:schematic.png)
+#
+# Remember two things of this picture. The customer's words are read and not learned, because nobody wants a
+# model that writes complaints. And the end is learned, or the model would not know when to stop.
+#
 # After this notebook you will be able to
 #
-# - say which tokens of a chat a model is trained on, and compute its loss by hand;
-# - fine-tune a chat model with LoRA, using PEFT and TRL as you would at work;
-# - tell how good the result is, with an interval you can defend, and where it still fails.
+# - fine-tune a chat model with LoRA, using PEFT and TRL as you would at work, and say why each setting is
+#   what it is;
+# - save the result as a file of a few megabytes and load it again;
+# - write the labels, the loss and the training loop yourself, and show that a trainer does the same;
+# - tell how good the result is, with an interval that you can defend, and what your test could not have seen.
 #
-# **Needs** nothing but this course: the model, SmolLM2-135M-Instruct, came with the set-up. A GPU is used
-# if there is one. **Minutes** to run all cells: see the table in the README; `python3 lab.py doctor` says
-# what to multiply them by on your machine.
+# **Needs** notebook 00's vocabulary: [token](../glossary.md#token),
+# [chat template](../glossary.md#chat-template), [family](../glossary.md#family),
+# [exact match](../glossary.md#exact-match). The model, SmolLM2-135M-Instruct, came with the set-up. A GPU is
+# used if there is one.
 
 # %% tags=["core", "setup"]
 # Does nothing after `lab.py start`. In a bare kernel, such as Colab's, it installs the course's packages.
@@ -31,34 +50,39 @@ if importlib.util.find_spec("labsupport") is None:
         sys.exit(f"No folder labsupport/ in, above or below {here}: clone the course's repository there.")
     runpy.run_path(str(found[0]), run_name="__main__")
 
-# %% tags=["core"]
+# %% [markdown]
+# The folded cells only set up and import; the next ones load torch, which takes about ten seconds.
+
+# %% tags=["core", "setup"]
 from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.keep_freed_memory()  # a faster allocator setting for training on a CPU
 upstream.score_only_labels()  # TRL on a CPU would compute logits that the loss then ignores
 
-# %% tags=["core"]
+# %% tags=["core", "setup"]
+import copy
+import itertools
 import json
-import math
+import textwrap
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from IPython.display import display
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from labsupport.baselines import comparisons
-from labsupport.core import files
+from labsupport.core import files, plots, profiles
+from labsupport.core.tables import Table
 from labsupport.evaluation import experiments, intervals, metrics, result_store, scoring
 from labsupport.models import base_model, chat
-from labsupport.teaching import quiz
-from labsupport.core import plots, profiles
+from labsupport.notebooks.nb01_first_fine_tune import exercises, figures
 from labsupport.tasks import tickets
-from labsupport.teaching import predictions
-from labsupport.training import prefixes, run_store
+from labsupport.teaching import predictions, quiz
 from labsupport.teaching.claims import expect
-from labsupport.notebooks.nb01_first_fine_tune import exercises
+from labsupport.training import loop, prefixes, run_store
 
 # %% tags=["core", "nbval-ignore-output"]
 profile = profiles.current()
@@ -68,32 +92,42 @@ print("profile:", profile.name, "| base model:", profile.base_model, "|", profil
 # %% [markdown]
 # ## The task
 #
-# A customer of an outdoor shop writes; the shop's software needs one line of JSON: what the customer wants
-# (`intent`, one of eight values), which `product` and which `order_id` it is about (or null), and how urgent
-# it is. Success can be checked exactly, and a small model cannot do it by prompting alone.
-#
-# Training and test messages come from hand-written *families*, one way of phrasing each. Every family of
-# the test set `test_lookalike` is absent from training. `test_production` holds 200 messages written one by
-# one, without templates. How each row came to be stands in `data/tickets/README.md`.
+# You know it from notebook 00: a customer of an outdoor shop writes, and the shop's software needs one line
+# of JSON. Prompts did badly at it, and rules got 22 % of the production messages right. Every row is a
+# message and its right answer:
 
 # %% tags=["core"]
 train_rows = tickets.load("train")[: profile.train_rows]
 for row in train_rows[:3]:
     print(row["text"], "\n   ->", tickets.answer(row), "\n")
 print(len(train_rows), "training rows of", len({row["family"] for row in train_rows}), "families")
+print("system prompt:", tickets.SYSTEM_PROMPT)
 
 # %% [markdown]
-# The model is told the task, with every allowed value, in a *system prompt*:
+# Nobody sent these messages. A language model wrote 720 *families*, each one way of phrasing one request, and
+# a generator fills them in; no family of the test set `lookalike` is in training. The 200 messages of the
+# test set `production` were written by a language model too, one by one, without having seen the families.
+# They stand in for real mail, from which they are likely to differ.
+# [The data card](../data/tickets/README.md) says more. "Learned from 512 rows" therefore means: from 512 ways
+# of phrasing, one row of each.
+#
+# What you measure in this notebook you measure on a sample that your machine can score in a few minutes:
 
 # %% tags=["core"]
-print(tickets.SYSTEM_PROMPT)
+lookalike = tickets.one_of_each_family(tickets.load("test_lookalike"))
+sets = {
+    "lookalike": lookalike[:: max(1, len(lookalike) // profile.eval_families)],
+    "production": tickets.load("test_production")[: profile.eval_rows],
+}
+print({name: len(rows) for name, rows in sets.items()})
 
 # %% [markdown]
-# ## What the untuned model does
+# ## Before
 #
-# `base` is a folder (on a GPU one that was fetched from the Hugging Face hub, at a fixed revision). The
-# number format comes from the profile: bfloat16 where the processor is fast at it, float32 elsewhere, and
-# 4-bit NF4 on GPUs up to 24 GB (notebook 04 explains that).
+# `base` is a folder with the model: on a processor a published 4-bit edition of it, unpacked to ordinary
+# numbers. The number format comes from the profile: bfloat16
+# where the processor is fast at it, float32 elsewhere, and 4-bit NF4 on GPUs up to 24 GB
+# ([notebook 04](04_nf4_quantization.ipynb) explains that).
 
 # %% tags=["core"]
 base = base_model.path()
@@ -106,25 +140,234 @@ if profile.quantize:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+how = {"dtype": dtype, "quantization_config": quantization}
+how |= {"attn_implementation": profile.attention, "device_map": profile.device}
 tokenizer = AutoTokenizer.from_pretrained(base)
-model = AutoModelForCausalLM.from_pretrained(
-    base,
-    dtype=dtype,
-    quantization_config=quantization,
-    attn_implementation=profile.attention,
-    device_map=profile.device,
+model = AutoModelForCausalLM.from_pretrained(base, **how)
+
+# %% tags=["core", "nbval-ignore-output"]
+shown = []  # so many of each set, evenly spaced
+for rows in sets.values():
+    shown += rows[:: len(rows) // profile.generate_rows][: profile.generate_rows]
+before = result_store.recorded(model, tokenizer, shown, "generate", scoring.generate)
+for row, reply in zip(shown[:2], before, strict=False):
+    print(row["text"], "\n   wrote", repr(reply[:160]), "\n")
+
+# %% [markdown]
+# ## LoRA in one paragraph
+#
+# The model has 135 million numbers in its weight matrices. We change none of them.
+# [LoRA](../glossary.md#lora) puts beside each matrix $W$ two thin ones and adds their product:
+#
+# $$W' = W + \frac{\alpha}{r} B A$$
+#
+# with $A$ of shape $r \times \mathrm{in}$ and $B$ of shape $\mathrm{out} \times r$. Say $W$ is 576 × 576,
+# which is 331,776 numbers. With $r = 16$, $A$ and $B$ have 16 · 576 each, 18,432 together: a share of 5.6 %.
+# Only these are trained. $B$ starts at zero, so the model starts exactly where it was. Why that can be
+# enough, and what $\alpha$ does, is [notebook 02](02_lora_math.ipynb).
+#
+# > **Predict.** For 7B models the guides speak of 0.1 to 1 % of the parameters. What share is it here, with
+# > rank 16 on every linear layer? (The embedding, 28 million numbers, gets no adapter.)
+
+# %% tags=["core"]
+guess = None  # your guess, in percent
+
+# %% [markdown]
+# ## Every setting, and why
+#
+# This is the whole configuration, as you would write it at work:
+
+# %% tags=["core"]
+lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+arguments = SFTConfig(
+    output_dir=str(files.RUNS / "trainer"),
+    learning_rate=profile.learning_rate,
+    num_train_epochs=1,
+    max_steps=profile.max_steps,  # -1: no limit
+    lr_scheduler_type="cosine",
+    warmup_steps=0.1,  # below 1: a share of all steps
+    adam_beta1=0.6,
+    adam_beta2=0.95,
+    per_device_train_batch_size=profile.batch_size,
+    gradient_accumulation_steps=profile.accumulation,
+    max_length=profile.max_length,
+    activation_checkpointing=not profile.use_cpu,  # saves memory, costs time
+    use_cpu=profile.use_cpu,
+    bf16=profile.bf16,  # mixed precision: adapters in float32, products in the format of the weights
+    fp16=profile.fp16,
+    logging_steps=8,
+    logging_first_step=True,
+    report_to="none",
+    disable_tqdm=True,
+    seed=0,
 )
 
 # %% tags=["core", "nbval-ignore-output"]
-for reply in scoring.generate(model, tokenizer, train_rows[:3]):
-    print(repr(reply[:160]))
+a, batch = arguments, arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+why = [
+    ["rank r", lora.r, "room for what must be learned; few rows need little", "8 to 64"],
+    ["alpha", lora.lora_alpha, "the product counts alpha / r = 2 times", "16 or 32"],
+    ["target_modules", lora.target_modules, "every matrix gets an adapter", "the same"],
+    ["learning_rate", a.learning_rate, "few steps, so each must go far", "2e-4"],
+    ["lr_scheduler_type", a.lr_scheduler_type.value, "ends with small steps, which settle", "the same"],
+    ["warmup_steps", a.warmup_steps, "a tenth of the run: Adam knows nothing yet", "0.03 to 0.1"],
+    ["adam_beta1", a.adam_beta1, "averages 1 / (1 - 0.6) = 2.5 gradients, not 10", "0.9"],
+    ["adam_beta2", a.adam_beta2, "and 20 of their squares, not 1,000", "0.999"],
+    ["rows a step", batch, "many small steps instead of few large ones", "16 and more"],
+    ["num_train_epochs", a.num_train_epochs, "each row once, so none is learned by heart", "1 to 3"],
+    ["max_grad_norm", a.max_grad_norm, "the default: no odd batch can throw it far", "0.3 to 1"],
+    ["weight_decay", a.weight_decay, "the trainer's default", "0 to 0.1"],
+    ["max_length", a.max_length, "longer than any row, so nothing is cut", "what rows need"],
+    ["seed", a.seed, "decides A at the start and the order of rows", "several"],
+]
+Table(["setting", "here", "why", "usual at 7B"], why, "What decides the run")
 
 # %% [markdown]
-# ## What the model sees: tokens
+# > **Careful.** A [learning rate](../glossary.md#learning-rate) of 2e-3 is ten times what the QLoRA paper and
+# > the recipes of the guides use on 7B models, and none of them lowers beta1. Both belong to this small model
+# > and to a run of 256 steps. Do not copy them: on 7B begin with 2e-4, beta1 0.9 and beta2 0.999. (This
+# > notebook's GPU profiles take the 2e-4 and keep the betas, so that they run the same cells.)
 #
-# The tokenizer's *chat template* turns messages into one string with special tokens: `<|im_start|>` opens a
-# turn and `<|im_end|>` ends it. We want the model to learn to write the answer and then to stop. It should
-# not learn to write the customer's message.
+# The trainer tokenises the rows, puts the adapters on and makes the batches. The rows are in TRL's
+# *prompt-completion* form, for which it learns the completion only, as in the picture. (The last line is an
+# economy of ours: on a processor the prompt that all rows share is run once a batch. The loss is the same; an
+# [optional section](#Optional:-the-same-beginning,-once) shows that.)
+
+# %% tags=["core"]
+torch.manual_seed(0)  # decides the adapters' first weights
+trainer = SFTTrainer(
+    model=model,
+    args=arguments,
+    train_dataset=Dataset.from_list(tickets.as_prompt_completion(train_rows)),
+    processing_class=tokenizer,
+    peft_config=lora,
+)
+trainer.remove_callback(PrinterCallback)
+pad_rows = trainer.data_collator  # makes a batch of rows: pads them to the longest
+if profile.use_cpu:
+    prefixes.share(trainer)
+
+# %% tags=["core"]
+trainable, total = trainer.model.get_nb_trainable_parameters()
+print(f"{trainable:,} of {total:,} parameters are trained")
+predictions.compare(guess, 100 * trainable / total, unit="%")
+
+# %% [markdown]
+# The same rank is a much larger share of a small model than of a 7B one: a matrix of width $n$ has $n^2$
+# entries and its adapter only $2rn$, a share of $2r/n$.
+#
+# ## Train
+#
+# `trainer.train()` would do it. `run_store.recorded` does the same and keeps the result under a fingerprint
+# of everything that decides it (rows, weights, settings, code, versions): run the cell again and it loads,
+# kill it half-way and it resumes. It takes four to six minutes on two processor cores. Start it, and read
+# Exercise 1 below in the meantime.
+
+# %% tags=["core", "nbval-ignore-output"]
+run = run_store.recorded(trainer, "first_fine_tune")
+tuned = trainer.model
+
+# %% [markdown]
+# ## Before and after
+#
+# The same messages again, to the model with its adapter. Neither they nor their families were in the training
+# rows.
+
+# %% tags=["core", "nbval-ignore-output"]
+after = result_store.recorded(tuned, tokenizer, shown, "generate", scoring.generate)
+
+
+def short(text: str) -> str:
+    """At most 180 characters; JSON with a blank after commas and colons, so that a line can break there."""
+    return textwrap.shorten(text.replace(',"', ', "').replace('":', '": '), 180, placeholder=" …")
+
+
+lines = [
+    [short(row["text"]), short(old), short(new), short(tickets.answer(row))]
+    for row, old, new in zip(shown, before, after, strict=True)
+]
+few = min(3, profile.generate_rows)
+picked = lines[:few] + lines[profile.generate_rows :][:few]  # of either set
+Table(["message", "base", "tuned", "right answer"], picked, f"{few} lookalike and {few} production messages")
+
+# %% tags=["core", "nbval-ignore-output"]
+valid = {}
+for number, name in enumerate(sets):
+    part = slice(number * profile.generate_rows, (number + 1) * profile.generate_rows)
+    valid[name] = [int(metrics.valid_json(replies[part]).sum()) for replies in (before, after)]
+    print(f"{name}: valid JSON from base {valid[name][0]}, tuned {valid[name][1]} of {len(shown[part])}")
+expect(
+    "LoRA writes valid JSON more often than the base model, on both sets",
+    all(new > old for old, new in valid.values()),
+)
+
+# %% [markdown]
+# There it is: an apologetic chatterbox before, a program's helper after. Now read the two right-hand columns
+# closely. The form is always there; the understanding is not: an exchange is called a change, and who wants
+# it soon or late is often a guess. How often that happens is the question of the second half of this
+# notebook.
+#
+# ## Your own message
+#
+# This is what a program would do with the model: the template, `generate`, and only the new tokens decoded.
+
+# %% tags=["core"]
+tuned.eval()
+
+
+def reply_to(model, message: str) -> str:
+    """What the model answers to a customer's message."""
+    inputs = tokenizer.apply_chat_template(
+        tickets.prompt(message), add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    ).to(model.device)
+    options = {"max_new_tokens": profile.reply_tokens, "do_sample": False}
+    output = model.generate(**inputs, **options, pad_token_id=tokenizer.pad_token_id)
+    return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+# %% tags=["core", "nbval-ignore-output"]
+message = (
+    "hi, a pole of my Heron tent snapped (order RL-90417) and we leave on saturday. can you send a new one?"
+)
+print(reply_to(tuned, message))
+
+# %% [markdown]
+# Now change the message and run the cell again. Try what a customer would: no order id; two products in one
+# mail; another language; "hello" and nothing else. The model was only ever shown messages with one right
+# answer, and it will find one for everything that you write.
+#
+# ## Save it, load it
+#
+# What was trained are the adapters, so only they need to be kept. `save_pretrained` writes them, and
+# `PeftModel.from_pretrained` puts them on a fresh copy of the base model, here or on another machine.
+
+# %% tags=["core", "nbval-ignore-output"]
+folder = files.RUNS / "first_adapter"
+tuned.save_pretrained(folder)
+fresh = AutoModelForCausalLM.from_pretrained(base, **how)
+size = {"base model": fresh.get_memory_footprint() / 1e6}
+size["adapter_model.safetensors"] = (folder / "adapter_model.safetensors").stat().st_size / 1e6
+reloaded = PeftModel.from_pretrained(fresh, folder).eval()
+assert size["base model"] > 10 * size["adapter_model.safetensors"]
+Table(["what", "MB"], [[name, f"{megabytes:.1f}"] for name, megabytes in size.items()])
+
+# %% tags=["core", "nbval-ignore-output"]
+messages = [message, *(row["text"] for row in shown[-2:])]
+assert [reply_to(reloaded, text) for text in messages] == [reply_to(tuned, text) for text in messages]
+print(len(messages), "replies of the reloaded model are the same, letter by letter")
+
+# %% [markdown]
+# In float32 the file is a twenty-seventh of the model, and it holds everything that the training did. Ten
+# tasks are ten such files beside one base model. Look into `runs/first_adapter`: beside the weights there is
+# `adapter_config.json`, which says rank, alpha and targets, and which base model they belong to. On another
+# base the file is worth nothing.
+#
+# That was a fine-tune: rows, a configuration, a trainer, a file. What follows takes it apart, and then asks
+# what it is worth.
+#
+# ## What was learned from: the labels
+#
+# Here is the first training row as the model sees it:
 
 # %% tags=["core"]
 example = chat.encode_example(tokenizer, train_rows[0])
@@ -134,8 +377,12 @@ print(len(example.ids), "tokens, of them prompt:", example.prompt_length)
 # %% [markdown]
 # ### Exercise 1: the labels
 #
-# A *label* is the token that the loss compares with. PyTorch's cross-entropy leaves out positions whose
-# label is -100. Return the labels of one example: -100 for the prompt, the ids themselves for the rest.
+# > **5 minutes · ●○○**
+# >
+# > A [label](../glossary.md#label) is the token that the loss compares with, one for each id. PyTorch's
+# > cross-entropy leaves out positions whose label is -100. `ids` is a list of n ints, of which the first
+# > `prompt_length` are the prompt. Return the labels, a list of n ints: for `ids = [5, 6, 7, 2]` and a prompt
+# > of 2 it is `[-100, -100, 7, 2]`. Leave `ids` as it is.
 
 
 # %% tags=["core"]
@@ -156,24 +403,35 @@ encoded = [chat.encode_example(tokenizer, row) for row in train_rows]
 supervised = [label for e in encoded for label in labels_of(e.ids, e.prompt_length) if label != -100]
 tokens = sum(len(e.ids) for e in encoded)
 print(f"{tokens:,} tokens, {100 * len(supervised) / tokens:.0f} % of them are trained on")
+assert labels_of(example.ids, example.prompt_length) == trainer.train_dataset[0]["labels"]
+print("your labels of the first row are the trainer's")
 
 # %% [markdown]
 # Four tokens in five cost time and teach nothing directly: the price of telling the model its task in every
-# example. If this share is ever 0, the template or the masking is broken; look at it before each run.
+# example. Look at this share before each run. If it is ever 0, the template or the masking is broken.
 #
-# ### Exercise 2: the loss
+# ## What was made small: the loss
 #
-# The loss is the mean negative log-probability, in nats, of the tokens that are learned:
+# Say an answer has three tokens, and the model gives the right ones the probabilities 0.5, 0.9 and 0.1. Their
+# negative logarithms are 0.69, 0.11 and 2.30 [nats](../glossary.md#nats), and the [loss](../glossary.md#loss)
+# is their mean, 1.03. The token that surprised it most makes up most of the loss. In general
 #
 # $$L = -\frac{1}{|S|}\sum_{t \in S} \log p(x_t \mid x_{<t})$$
 #
-# where $S$ holds the positions whose label is not -100. Mind one thing: the logits at position $t$ predict
-# token $t+1$.
+# where $S$ holds the positions whose label is not -100. Mind one thing: the model is asked *after* each token
+# what comes next, so the logits at position $t$ predict token $t+1$.
+#
+# ### Exercise 2: the loss
+#
+# > **15 minutes · ●●○**
+# >
+# > `logits` is a float tensor of shape (rows, length, vocabulary), `labels` an int64 tensor of shape (rows,
+# > length). Return the mean cross-entropy over all positions of all rows whose label is not -100: a float
+# > tensor without dimensions, through which a gradient can flow back into the logits.
 
 
 # %% tags=["core"]
 def answer_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    # logits: (batch, length, vocabulary); labels: (batch, length)
     ### BEGIN SOLUTION
     predictions = logits[:, :-1].flatten(0, 1).float()
     return torch.nn.functional.cross_entropy(predictions, labels[:, 1:].flatten())
@@ -187,191 +445,215 @@ exercises.answer_loss.check(answer_loss)
 loss_of = exercises.answer_loss.or_reference(answer_loss)
 
 # %% [markdown]
-# ## Low-rank adapters
+# ## What a trainer does: the loop
 #
-# LoRA freezes the model and adds to each weight matrix $W$ a product of two thin ones,
+# Forward, loss, backward, step. That is all, and you can write it in twenty lines. Around these four stand
+# the details that make runs differ, and the trainer's are these:
 #
-# $$W' = W + \frac{\alpha}{r} B A$$
+# - it trains only parameters whose `requires_grad` is true, with `torch.optim.AdamW` and *no* weight decay
+#   (torch's own default is 0.01);
+# - before each step it sets the learning rate that the schedule has for it;
+# - between backward and step it clips: if the norm of all gradients taken together is above 1, all are scaled
+#   down to norm 1;
+# - after the step it clears the gradients, because `backward()` adds to what is there.
 #
-# with $A$ of shape $r \times \mathrm{in}$ and $B$ of shape $\mathrm{out} \times r$.
-# Only $A$ and $B$ are trained. $r$ is the *rank*, *alpha* a scale. $B$ starts at zero, so the model
-# starts exactly where it was. Notebook 02 takes this apart; here you use it. The guides say LoRA trains
-# 0.1 to 1 % of a model's parameters. What is your guess for rank 16 on every linear layer of this model?
+# ### Exercise 3: the training loop
+#
+# > **20 minutes · ●●○**
+# >
+# > `model` is called as `model(input_ids=…, attention_mask=…)` and returns something with `.logits`.
+# > `batches` is a list of dicts with the int64 tensors `input_ids`, `attention_mask` and `labels`, each of
+# > shape (rows, length); `rates` is a list of as many learning rates, `betas` Adam's two numbers. Take one
+# > step for each batch, as above. Return a list of floats, each batch's loss in the forward pass *before* its
+# > step. The model is changed in place, which is the point. Two batches with the rates `[0.0, 0.1]` give two
+# > losses, and the first step moves nothing.
+
 
 # %% tags=["core"]
-guess = None  # your guess, in percent
+def train(model, batches: list[dict], rates: list[float], betas: tuple[float, float]) -> list[float]:
+    ### BEGIN SOLUTION
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, betas=betas, weight_decay=0.0, fused=True)
+    losses = []
+    for batch, rate in zip(batches, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        loss = loss_of(logits, batch["labels"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+    ### END SOLUTION
+
+
+exercises.train.check(train)
 
 # %% tags=["core"]
-lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-torch.manual_seed(0)  # A starts at random
-hand_made = get_peft_model(model, lora)
-trainable, total = hand_made.get_nb_trainable_parameters()
-print(f"{trainable:,} of {total:,} parameters are trained")
-predictions.compare(guess, 100 * trainable / total, unit="%")
+# exercises.train.hint()
+train_by = exercises.train.or_reference(train)
 
 # %% [markdown]
-# The same rank is a much larger share of a small model than of a 7B one: a matrix of width $n$ has $n^2$
-# entries and its adapter only $2rn$.
-#
-# ## The training loop, by hand
-#
-# Forward, loss, backward, step: this is all a trainer does. Two rows, three steps.
+# Now hold it against `SFTTrainer`: same model, same rows in the same order, three steps. The reloaded copy
+# gives its adapter back and lends its base model. After the trainer's three steps the adapter is put back to
+# where it began, and your loop has its turn. (`fused=True` in the solution is the trainer's default way to do
+# AdamW, all in one kernel; without it the sums are rounded in another order, and the losses differ in the
+# seventh digit.)
 
 # %% tags=["core"]
-batch = encoded[:2]
-longest = max(len(e.ids) for e in batch)
-pad = tokenizer.pad_token_id
-ids = torch.tensor([e.ids + [pad] * (longest - len(e.ids)) for e in batch]).to(model.device)
-mask = torch.tensor([[1] * len(e.ids) + [0] * (longest - len(e.ids)) for e in batch]).to(model.device)
-wanted = torch.tensor(
-    [labels_of(e.ids, e.prompt_length) + [-100] * (longest - len(e.ids)) for e in batch]
-).to(model.device)
-
-# %% tags=["core", "nbval-ignore-output"]
-adapters = [p for p in hand_made.parameters() if p.requires_grad]
-optimizer = torch.optim.AdamW(adapters, lr=1e-3)
-hand_made.train()
-losses = []
-for _step in range(3):
-    loss = loss_of(hand_made(input_ids=ids, attention_mask=mask).logits, wanted)
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    losses.append(loss.item())
-print("loss, nats a token:", [round(value, 2) for value in losses])
-assert losses[-1] < losses[0]
-
-# %% [markdown]
-# ## The same with TRL
-#
-# At work you would use a trainer: it also batches, schedules the learning rate, clips gradients, logs and
-# saves. We take the used adapter off and let the trainer put a fresh one on. The rows are in TRL's
-# *prompt-completion* form, for which it masks the prompt by itself.
-
-# %% tags=["core"]
-model = hand_made.unload()  # the base model, without the adapter
-arguments = SFTConfig(
-    output_dir=str(files.RUNS / "trainer"),
-    learning_rate=profile.learning_rate,
-    num_train_epochs=1,
-    max_steps=profile.max_steps,  # -1: no limit
-    lr_scheduler_type="cosine",
-    warmup_steps=0.1,  # below 1: a share of all steps
-    adam_beta1=0.6,  # Adam's memory of gradients: 2.5 steps instead of 10, for a short run
-    adam_beta2=0.95,  # and of their squares: 20 steps instead of 1,000
-    per_device_train_batch_size=profile.batch_size,
-    gradient_accumulation_steps=profile.accumulation,
-    max_length=profile.max_length,
-    activation_checkpointing=not profile.use_cpu,  # saves memory, costs time
-    use_cpu=profile.use_cpu,
-    bf16=profile.bf16,  # mixed precision: adapters in float32, products in the format of the weights
-    fp16=profile.fp16,
-    logging_steps=8,
-    logging_first_step=True,
-    report_to="none",
-    disable_tqdm=True,
-    seed=0,
-)
-
-# %% tags=["core"]
-torch.manual_seed(0)  # decides the adapters' first weights
-trainer = SFTTrainer(
-    model=model,
-    args=arguments,
+settings = copy.copy(arguments)
+settings.max_steps, settings.logging_steps, settings.gradient_accumulation_steps = 3, 1, 1
+settings.save_strategy = "no"
+torch.manual_seed(0)
+spare = reloaded.unload()
+three_steps = SFTTrainer(
+    model=spare,
+    args=settings,
     train_dataset=Dataset.from_list(tickets.as_prompt_completion(train_rows)),
     processing_class=tokenizer,
     peft_config=lora,
 )
-trainer.remove_callback(PrinterCallback)
-pad_rows = trainer.data_collator  # makes a batch of rows: pads them to the longest
-
-# %% [markdown]
-# Is the trainer's loss the one you wrote? The same two rows, before any training:
-
-# %% tags=["core"]
-theirs = pad_rows([trainer.train_dataset[i] for i in range(2)])
-theirs = {name: tensor.to(model.device) for name, tensor in theirs.items()}
-assert torch.equal(theirs["input_ids"], ids) and torch.equal(theirs["labels"], wanted)
-with torch.no_grad():
-    by_trainer = trainer.compute_loss(trainer.model, dict(theirs)).item()
-    by_hand = loss_of(trainer.model(input_ids=ids, attention_mask=mask).logits, wanted).item()
-tolerance = 1e-5 if dtype == torch.float32 else 1e-2  # of the arithmetic
-assert abs(by_trainer - by_hand) < tolerance * by_hand
-print("same tokens, same labels, same loss")
-
-# %% [markdown]
-# And does LoRA start exactly at the base model, as the paper says?
-
-# %% tags=["core"]
-with torch.no_grad():
-    with_adapter = trainer.model(input_ids=ids, attention_mask=mask).logits
-    with trainer.model.disable_adapter():
-        without = trainer.model(input_ids=ids, attention_mask=mask).logits
-print("logits identical with and without the untrained adapter:", torch.equal(with_adapter, without))
-assert torch.equal(with_adapter, without)
-
-# %% [markdown]
-# ## The same beginning, once
-#
-# Every row begins with the same system prompt, and a padded batch runs it for each row anew. A token only
-# looks back, so the prompt's keys and values are the same in every row: notebook 00 keeps them in a cache to
-# score prompts. Training can share them too. The prompt and the rest of each row become one sequence, with an
-# attention mask that lets a row see the prompt and itself. Loss and gradients stay the same, with fewer
-# tokens to run and no padding. On a CPU time goes with the tokens. (A GPU would sooner have plain rows for
-# its fused attention; there the trainer stays as it is.)
-
-# %% tags=["core"]
-if profile.use_cpu:
-    prefixes.share(trainer)
-shared = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
-shared = {name: tensor.to(model.device) for name, tensor in shared.items()}
-print("tokens run for two rows:", theirs["input_ids"].numel(), "padded,", shared["input_ids"].numel(), "now")
-with torch.no_grad():
-    assert abs(trainer.compute_loss(trainer.model, shared).item() - by_hand) < tolerance * by_hand
-print("the same loss")
-
-# %% [markdown]
-# ## Train
-#
-# `run_store.recorded` trains once and keeps the result under a fingerprint of everything that decides it:
-# rows, weights, arguments, code, versions. Run the cell again and it loads; kill it half-way and it resumes.
-# (`trainer.train()` alone would do the training.)
+three_steps.remove_callback(PrinterCallback)
 
 # %% tags=["core", "nbval-ignore-output"]
-run = run_store.recorded(trainer, "first_fine_tune")
-tuned = trainer.model
+learner = three_steps.model
+start = {name: p.detach().clone() for name, p in learner.named_parameters() if p.requires_grad}
+three_steps.train()
+logged = [entry for entry in three_steps.state.log_history if "loss" in entry]
+learner.load_state_dict(start, strict=False)  # the adapter as it was
+batches = list(itertools.islice(three_steps.get_train_dataloader(), 3))
+yours = train_by(learner, batches, [entry["learning_rate"] for entry in logged], (0.6, 0.95))
+
+# %% tags=["core", "nbval-ignore-output"]
+tolerance = 1e-4 if dtype == torch.float32 else 5e-2  # of the arithmetic
+pairs = [(entry["learning_rate"], entry["loss"], loss) for entry, loss in zip(logged, yours, strict=True)]
+assert all(abs(theirs - mine) < tolerance * theirs for _, theirs, mine in pairs)
+lines = [[step, f"{rate:g}", f"{a:.4f}", f"{b:.4f}"] for step, (rate, a, b) in enumerate(pairs, start=1)]
+Table(
+    ["step", "learning rate", "SFTTrainer's loss", "yours"],
+    lines,
+    "Loss of the first three steps, nats a token",
+)
+
+# %% [markdown]
+# Equal to four digits. So there is no secret in a trainer; what it adds is logging, saving, several devices,
+# and years of mended mistakes. Note the first line: the warm-up begins at rate 0, so the first step moves
+# nothing.
+#
+# ## The loss, and what it does not say
+#
+# Back to the long run.
 
 # %% tags=["core", "nbval-ignore-output"]
 steps, losses = run.losses()
-fig, axes = plots.figure()
-axes.plot(steps, losses, color=plots.BLUE, marker="o", markersize=3)
-axes.set(xlabel="optimizer step", ylabel="training loss (nats a token)", ylim=(0, None))
-axes.set_title(f"The loss falls from {losses[0]:.1f} to {losses[-1]:.2f}, most of it at once")
-plots.show(fig, f"Training loss over {steps[-1]} steps, falling fast and then slowly to {losses[-1]:.2f}.")
+title = f"The loss falls from {losses[0]:.1f} to {losses[-1]:.2f}, most of it at once"
+alt = f"Training loss over {steps[-1]} steps, falling fast and then slowly to {losses[-1]:.2f}."
+plots.show(figures.curves({"the run": (steps, losses)}, title), alt)
 
 # %% [markdown]
 # The steep start is the fixed part of the answer: brackets, keys, quotes. What is worth having, reading the
-# message, comes in the slow part. A loss curve cannot tell you how good the model is on messages it has
-# not seen.
+# message, comes in the slow part.
+#
+# ## Change one knob
+#
+# The learning rate is the setting that everybody asks about. What does a tenth of it do, 2e-4, the value for
+# 7B? Everything else stays: first weights, rows, order, and the schedule of the whole run. To stay short,
+# this run stops after 32 of the 256 steps, an eighth of the minutes above. So we compare the *first 32 steps*
+# of two runs, and nothing more.
+#
+# > **Predict.** After 32 steps the run above had a loss of about 0.36 nats a token, averaged over its last
+# > eight steps. What does a tenth of the learning rate have there?
+
+# %% tags=["core"]
+guess = None  # your guess, in nats a token
+
+# %% tags=["core", "nbval-ignore-output"]
+slower = copy.copy(arguments)
+slower.learning_rate = arguments.learning_rate / 10  # the knob: change it, or another one
+torch.manual_seed(0)
+spare = learner.unload()
+other = SFTTrainer(
+    model=spare,
+    args=slower,
+    train_dataset=Dataset.from_list(tickets.as_prompt_completion(train_rows)),
+    processing_class=tokenizer,
+    peft_config=lora,
+)
+other.remove_callback(PrinterCallback)
+other.add_callback(loop.StopAfter(32))
+if profile.use_cpu:
+    prefixes.share(other)
+other_run = run_store.recorded(other, "a_tenth_of_the_rate")
+
+# %% tags=["core", "nbval-ignore-output"]
+other_steps, other_losses = other_run.losses()
+count = len(other_steps)
+predictions.compare(guess, other_losses[-1], unit="nats a token")
+middle = count // 2
+expect(
+    f"at step {other_steps[middle]} a tenth of the rate has the larger loss",
+    other_losses[middle] > losses[middle],
+    f"{other_losses[middle]:.2f} against {losses[middle]:.2f} nats a token",
+)
+both = {f"learning rate {arguments.learning_rate:g}": (steps[:count], losses[:count])}
+both[f"learning rate {slower.learning_rate:g}"] = (other_steps, other_losses)
+title = "A tenth of the learning rate learns the form later"
+alt = (
+    f"Loss over the first steps of two runs. With the smaller rate it falls later, to {other_losses[-1]:.2f}."
+)
+plots.show(figures.curves(both, title), alt)
+
+# %% [markdown]
+# It starts late, and on our machine it arrives at the same place: 0.32 after 32 steps, where the run with the
+# large rate had 0.36. Did it learn as much, then? Look at what it writes:
+
+# %% tags=["core", "nbval-ignore-output"]
+third = sets["production"][:3]
+early = result_store.recorded(other.model, tokenizer, third, "generate", scoring.generate)
+lines = [
+    [short(row["text"]), short(reply), short(tickets.answer(row))]
+    for row, reply in zip(third, early, strict=True)
+]
+Table(["production message", f"after {other_steps[-1]} steps", "right answer"], lines, "A tenth of the rate")
+
+# %% [markdown]
+# On our machine: perfect JSON, and an order id called "wknd". A third of a nat a token is the price of the
+# form being nearly free and the content being guessed. A loss cannot tell you which of the two you have
+# bought. Which rate is better in the end these 32 steps do not say: for that one would train both to the end,
+# choose on validation rows, and repeat with other seeds.
 #
 # ## How good is it?
 #
-# Two sets: `lookalike` (phrasings that training never used, from the same generator) and `production`. On
-# the live run we take a sample that your machine can score in a few minutes.
-
-# %% tags=["core"]
-lookalike = tickets.one_of_each_family(tickets.load("test_lookalike"))
-sets = {
-    "lookalike": lookalike[:: max(1, len(lookalike) // profile.eval_families)],
-    "production": tickets.load("test_production")[: profile.eval_rows],
-}
-print({name: len(rows) for name, rows in sets.items()})
-
-# %% [markdown]
-# ### Exercise 3: right or wrong
+# Writing replies is slow, one pass of the model a token. [Forced scoring](../glossary.md#forced-scoring) asks
+# another question in a single pass: give the model the *right* answer, token by token, and look at each place
+# how likely it found the right next token, and whether that was its first choice. By hand, for a right answer
+# of five tokens (numbers made up):
 #
-# A reply is right if a program can use it and all four fields are right. `row` has the keys `intent`,
-# `product`, `order_id`, `urgency`; a reply must have exactly these.
+# | right token | its probability | the model's first choice | $-\ln p$ |
+# |---|---:|---|---:|
+# | `{"intent":"` | 1.00 | the same | 0.00 |
+# | `exchange` | 0.30 | `change`, with 0.60 | 1.20 |
+# | `","product":"` | 0.98 | the same | 0.02 |
+# | `boots` | 0.80 | the same | 0.22 |
+# | `"}` | 0.99 | the same | 0.01 |
+#
+# Three numbers come out of it. The sum 1.45 is the answer's [NLL](../glossary.md#nll), in nats. The intent's
+# own NLL is 1.20, so we know *where* it is unsure. And the answer as a whole is wrong: writing freely, the
+# model would have taken `change` at the second place. Had every right token been its first choice, then it
+# would have written exactly this answer, since that is what greedy decoding does: forced exact match. Note
+# what is forced. At the fourth place the model has `exchange` behind it, which it would not have written. So
+# the NLL of late fields is that of a model whose earlier fields were right.
+#
+# ### Exercise 4: right or wrong
+#
+# > **10 minutes · ●●○**
+# >
+# > Where replies *are* written, somebody must judge them. `reply` is a string, `row` a dict with the keys
+# > `intent`, `product`, `order_id`, `urgency` (and others). Return True if the reply is JSON for an object
+# > with exactly these four keys and the row's values, else False. Blanks and the order of keys do not matter;
+# > text around the JSON does, and so does a fifth key. null is `None` and not the text "None".
 
 
 # %% tags=["core"]
@@ -389,39 +671,14 @@ def is_right(reply: str, row: dict) -> bool:
 
 exercises.is_right.check(is_right)
 
-# %% tags=["core"]
+# %% tags=["core", "nbval-ignore-output"]
 # exercises.is_right.hint()
 reply_is_right = exercises.is_right.or_reference(is_right)
+right = [sum(map(reply_is_right, replies, shown)) for replies in (before, after)]
+print(f"of the {len(shown)} messages above: base {right[0]} right, tuned {right[1]}")
 
 # %% [markdown]
-# ### Exercise 4: F1
-#
-# Where a field is often null, a model that always says null looks accurate. F1 counts values only:
-# $F_1 = 2 \cdot \mathrm{right} / (\mathrm{predicted} + \mathrm{expected})$, where null is no value.
-
-
-# %% tags=["core"]
-def f1(predicted: list, expected: list) -> float:
-    ### BEGIN SOLUTION
-    right = sum(e is not None and p == e for p, e in zip(predicted, expected, strict=True))
-    values = sum(p is not None for p in predicted) + sum(e is not None for e in expected)
-    return 2 * right / values
-    ### END SOLUTION
-
-
-exercises.f1.check(f1)
-
-# %% tags=["core"]
-# exercises.f1.hint()
-f1_of = exercises.f1.or_reference(f1)
-
-# %% [markdown]
-# ### Scores
-#
-# The cheapest honest measure needs no generation: show the model the right answer and ask how likely it
-# found each token. If every token was its first choice, it would have written exactly this answer. That
-# gives exact match (*forced*), and the negative log-likelihood (NLL) by field besides. Now predict: what
-# share of production messages will the tuned model get entirely right?
+# > **Predict.** What share of the production messages will the tuned model get entirely right?
 
 # %% tags=["core"]
 guess = None  # your guess, in percent
@@ -434,299 +691,273 @@ for name, rows in sets.items():
     scores[name, "LoRA"] = result_store.recorded(tuned, tokenizer, rows, "score", scoring.score)
 
 # %% tags=["core", "nbval-ignore-output"]
-nll = {}
+nll, lines = {}, []
 for (name, which), result in scores.items():
     families = [row["family"] for row in sets[name]]
-    mean, low, high = intervals.interval([s["exact"] for s in result], families)
+    mean, low, high = (100 * x for x in intervals.interval([s["exact"] for s in result], families))
     nll[name, which] = {f: sum(s["nll"][f] for s in result) / len(result) for f in tickets.FIELDS}
-    print(
-        f"{name:10s} {which:4s}  exact {100 * mean:3.0f} % [{100 * low:.0f}, {100 * high:.0f}]  NLL", end=""
-    )
-    print("".join(f"  {field} {value:.2f}" for field, value in nll[name, which].items()))
+    found = [f"{value:.2f}" for value in nll[name, which].values()]
+    lines.append([f"{name}, {which}", f"{mean:.0f} % [{low:.0f}, {high:.0f}]", *found])
+predictions.compare(guess, mean, unit="%")  # production, LoRA
 expect(
     "LoRA finds the right value of every field likelier than the base model does, on both sets",
     all(nll[name, "LoRA"][field] < nll[name, "base"][field] for name in sets for field in tickets.FIELDS),
 )
-production = [s["exact"] for s in scores["production", "LoRA"]]
-predictions.compare(guess, 100 * sum(production) / len(production), unit="%")
-
-# %% [markdown]
-# The brackets are 95 % intervals. Rows of one family share a phrasing and are not independent evidence, so
-# the bootstrap behind them draws whole families. NLL is in nats a field: 0 would be certainty, and
-# guessing one of eight intents blindly costs $\ln 8 = 2.08$.
-#
-# What does the model write? Generation is slow, so for fewer rows:
-
-# %% tags=["core", "nbval-ignore-output"]
-some = {name: rows[: profile.generate_rows] for name, rows in sets.items()}
-both = [row for rows in some.values() for row in rows]  # at once: twelve replies take little longer than six
-with tuned.disable_adapter():
-    texts = {"base": result_store.recorded(tuned, tokenizer, both, "generate", scoring.generate)}
-texts["LoRA"] = result_store.recorded(tuned, tokenizer, both, "generate", scoring.generate)
-replies, size = {}, len(some["lookalike"])
-for which, both_sets in texts.items():
-    replies["lookalike", which], replies["production", which] = both_sets[:size], both_sets[size:]
-
-# %% tags=["core", "nbval-ignore-output"]
-valid = {}
-for (name, which), written in replies.items():
-    rows = sets[name][: len(written)]
-    right = sum(reply_is_right(reply, row) for reply, row in zip(written, rows, strict=True))
-    labels_read = [tickets.parse(reply) or dict.fromkeys(tickets.FIELDS) for reply in written]
-    values = {f: f1_of([label[f] for label in labels_read], [row[f] for row in rows]) for f in tickets.FIELDS}
-    valid[name, which] = int(metrics.valid_json(written).sum())
-    counts = f"valid JSON {valid[name, which]}/{len(rows)}  right {right}/{len(rows)}"
-    print(
-        f"{name:10s} {which:4s}  {counts}  F1"
-        + "".join(f"  {field} {value:.2f}" for field, value in values.items())
-    )
-expect(
-    "LoRA writes valid JSON more often than the base model, on both sets",
-    all(valid[name, "LoRA"] > valid[name, "base"] for name in sets),
+Table(
+    ["set and model", "exact [95 %]", *tickets.FIELDS],
+    lines,
+    "Live sample: exact match, and NLL in nats a value",
 )
 
 # %% [markdown]
+# The brackets are 95 % intervals, from a [bootstrap](../glossary.md#bootstrap) that draws whole families,
+# since rows of one family share a phrasing. They are as wide as a barn door: thirty messages say little.
+#
 # ## All rows (recorded)
 #
-# A sample is a weak witness. `lab.py experiment first_fine_tune` ran this recipe, scored all 600 + 200 rows
-# with it and wrote a reply to each (with the base model: one row a family, and fewer replies). Here is its
-# record, with the machine it ran on. It is one training run: another seed would give somewhat other figures,
-# and the intervals, which only resample test messages, do not show that.
+# `lab.py experiment first_fine_tune` ran this recipe, scored all 600 + 200 rows with it and wrote a reply to
+# each (with the base model: one row a family, and fewer replies). This is its record. It is *one* training
+# run. Another seed would give somewhat other figures, and the intervals, which only resample test messages,
+# do not show that.
 
 # %% tags=["core"]
 record = experiments.published("first_fine_tune")["cells"]
+results = {cell["cell"]["model"].replace("lora", "LoRA"): cell["metrics"] for cell in record}
 stamp = record[-1]["stamp"]
 print("recorded", stamp["date"], "on", stamp["processor"], "with", stamp["threads"], "threads")
-print("formats:", {cell["metrics"]["dtype"] for cell in record})
+
+
+def recorded(split: str, which: str, measure: str) -> tuple[float, float, float]:
+    """Mean and 95 % interval of "exact" or of a field's NLL, over families and rows."""
+    rows = {row["id"]: {"exact": row["exact"], **row["nll"]} for row in results[which][split]}
+    return comparisons.interval(rows, split, measure)
 
 
 # %% tags=["core"]
-def recorded_interval(split: str, which: str, measure) -> tuple[float, float, float]:
-    """Mean and 95 % interval of measure(row result) over seeds, families and rows."""
-    family = {row["id"]: row["family"] for row in tickets.load(split)}
-    values, families, seeds = [], [], []
-    for cell in record:
-        if cell["cell"]["model"] == which:
-            for result in cell["metrics"][split]:
-                values.append(measure(result))
-                families.append(family[result["id"]])
-                seeds.append(cell["cell"]["seed"])
-    return intervals.interval(values, families, seeds)
-
+exact = {(split, which): recorded(split, which, "exact") for split in comparisons.SETS for which in results}
+lines = []
+for (split, which), shares in exact.items():
+    mean, low, high = (100 * share for share in shares)
+    count = len(results[which][split])
+    lines.append([f"{split}, {which}", count, f"{mean:.1f} %", f"[{low:.0f}, {high:.0f}]"])
+Table(["set and model", "messages", "exact match, forced", "95 %"], lines, "All rows")
 
 # %% tags=["core"]
-table = {}
-for split in ("test_lookalike", "test_production"):
-    for which in ("base", "lora"):
-        table[split, which] = recorded_interval(split, which, lambda result: result["exact"])
-        mean, low, high = (100 * value for value in table[split, which])
-        print(f"{split:16s} {which:5s} exact match {mean:3.0f} % [{low:.0f}, {high:.0f}]")
+sides = {split: exact[split, "LoRA"] for split in comparisons.SETS}
+gap = sides["test_lookalike"][0] - sides["test_production"][0]
+expect(
+    "LoRA beats the base model on both sets", all(exact[s, "LoRA"][1] > exact[s, "base"][2] for s in sides)
+)
+expect(
+    "production is harder than lookalike: the intervals do not overlap",
+    sides["test_lookalike"][1] > sides["test_production"][2],
+    f"{100 * gap:.0f} points apart",
+)
 
 # %% [markdown]
-# The replies are recorded too. F1 by field, with intervals over families as before; and is forced exact match
-# what the model writes?
+# From nothing to half and to a third. (The base model's interval is [0, 0] because a bootstrap cannot draw
+# what it has not seen. With none right of 200, up to 3 / 200 = 1.5 % may be: the rule of three.) Which fields
+# are hard? For that we look at the right value's NLL, field by field:
+
+# %% tags=["core"]
+by_field = {}
+for split, which in exact:
+    by_field[split, which] = {field: recorded(split, which, field) for field in tickets.FIELDS}
+title = "Fine-tuning helps every field; on production, products stay hard"
+means = {field: values[0] for field, values in by_field["test_production", "LoRA"].items()}
+assert max(means, key=means.get) == "product"
+plots.show(
+    figures.fields(by_field, title),
+    "Two panels, lookalike and production: NLL of each field with 95 % intervals. The base model's values "
+    "lie between 4 and 9 nats, the tuned model's below 2; the product on production is the highest of these.",
+)
+
+# %% [markdown]
+# ### Exercise 5: F1
+#
+# > **15 minutes · ●●○**
+# >
+# > NLL is a model's own measure; rules have none. [F1](../glossary.md#f1) judges any list of values. Where a
+# > field is often null, whoever always says null looks accurate, so F1 counts values only, and null is no
+# > value: $F_1 = 2 \cdot \mathrm{right} / (\mathrm{predicted} + \mathrm{expected})$, where *right* counts
+# > rows in which a value was predicted and is the expected one.
+# >
+# > `predicted` and `expected` are lists of equal length of strings and None. Return a float. For
+# > `["tent", None, "rope"]` and `["tent", "boots", None]` it is 2 · 1 / (2 + 2) = 0.5. Where neither list has
+# > any value, nothing was claimed and nothing due: return `float("nan")`.
+
+
+# %% tags=["core"]
+def f1(predicted: list, expected: list) -> float:
+    ### BEGIN SOLUTION
+    right = sum(e is not None and p == e for p, e in zip(predicted, expected, strict=True))
+    values = sum(p is not None for p in predicted) + sum(e is not None for e in expected)
+    return 2 * right / values if values else float("nan")
+    ### END SOLUTION
+
+
+exercises.f1.check(f1)
+
+# %% tags=["core"]
+# exercises.f1.hint()
+f1_of = exercises.f1.or_reference(f1)
+
+# %% [markdown]
+# The recorded replies as texts, judged with your two functions. A reply that is no valid JSON claims nothing.
 
 # %% tags=["core"]
 row_of = {row["id"]: row for split in comparisons.SETS for row in tickets.load(split)}
-forced, as_written, valid_share = {}, {}, {}  # of each set and model, for the rows with a reply
-for split in comparisons.SETS:
-    for cell in record:
-        key = split, cell["cell"]["model"]
-        results = [result for result in cell["metrics"][split] if result["reply"] is not None]
-        rows, written = [row_of[r["id"]] for r in results], [r["reply"] for r in results]
-        forced[key] = {r["id"]: r["exact"] for r in results}
-        as_written[key] = {r["id"]: reply_is_right(r["reply"], row_of[r["id"]]) for r in results}
-        valid_share[key] = metrics.valid_json(written).mean()
-        print(*key, f"{len(rows)} replies, valid JSON {100 * valid_share[key]:.1f} %; ", end="")
-        print(f"right as written {sum(as_written[key].values())}, forced {sum(forced[key].values())}")
-        print("   F1 in %:", end="")
-        for field, found in metrics.field_f1(rows, written).items():
-            mean, low, high = (100 * value for value in found)
-            print(f"  {field} {mean:.0f} [{low:.0f}, {high:.0f}]", end="")
-        print()
-lowest = min(share for (split, which), share in valid_share.items() if which == "lora")
-expect("at least 98 % of the tuned model's replies are valid JSON, on both sets", lowest >= 0.98)
-
-# %% [markdown]
-# On lookalike some replies are right that the forced measure calls wrong. What do these have in common?
-
-# %% tags=["core"]
-judged = [(row_of[i], text, forced[key][i]) for key in forced for i, text in as_written[key].items()]
-expect("all that is right as forced is right as written", all(text >= tokens for _, text, tokens in judged))
-print(", ".join(sorted(row["product"] for row, text, tokens in judged if text > tokens)))
-
-# %% [markdown]
-# A tokenizer may cut a name otherwise after the quote in `":"Juniper` than after the space in a message:
-
-# %% tags=["core"]
-of_record = AutoTokenizer.from_pretrained(base_model.bundled_folder())
-
-
-def cuts(product: str) -> tuple[list[str], list[str]]:
-    """The product's tokens after a space (without its mark, the first character) and after a quote."""
-    after_space = of_record.tokenize(" " + product)
-    return [after_space[0][1:], *after_space[1:]], of_record.tokenize('":"' + product)[1:]
-
-
-print(*cuts("Juniper tent"))
-right = [(cuts(row["product"]), tokens) for row, text, tokens in judged if text and row["product"]]
-for what, alike in (("alike", True), ("otherwise", False)):
-    group = [tokens for (space, quote), tokens in right if (space == quote) == alike]
-    print(f"right as written, product cut {what}: {len(group)} replies, forced right {sum(group)}")
-
-# %% [markdown]
-# The forced measure asks for the tokens that the tokenizer makes of the right answer. The model may copy the
-# pieces it saw in the message instead: other tokens, the same text, a right reply. So forced exact match is
-# a *lower bound*, here two points low on lookalike and none on production. It needs no writing, gives
-# likelihoods by field besides and is the same for every model, so the course goes on using it; but it is not
-# quite what a user sees.
-
-# %% tags=["core"]
-fig, panels = plots.figure(columns=2, sharey=True)
-for axes, split in zip(panels, ("test_lookalike", "test_production"), strict=True):
-    for shift, which, colour in ((-0.15, "base", plots.GREY), (0.15, "lora", plots.BLUE)):
-        for place, field in enumerate(tickets.FIELDS):
-            mean, low, high = recorded_interval(split, which, lambda r, f=field: r["nll"][f])
-            label = which if place == 0 else None
-            axes.plot([low, high], [place + shift] * 2, color=colour)
-            axes.plot(mean, place + shift, "o", color=colour, label=label)
-    axes.set(xlabel="NLL of the right value (nats)", title=split, xlim=(0, None))
-    axes.set_yticks(range(len(tickets.FIELDS)), tickets.FIELDS)
-panels[0].legend()
-fig.suptitle("Fine-tuning helps every field; production is hard for its products", x=0.02, ha="left")
-plots.show(
-    fig,
-    "Two panels, lookalike and production: NLL of each field with 95 % intervals. The tuned model's values "
-    "lie far below the base model's on every field; of its own, the product in production is the highest.",
-)
-
-# %% tags=["core"]
-lookalike_mean, lookalike_low, _ = table["test_lookalike", "lora"]
-production_mean, _, production_high = table["test_production", "lora"]
-gap = lookalike_mean - production_mean
-margin = math.hypot(lookalike_mean - lookalike_low, production_high - production_mean)  # 95 %
+lines, share = [], {}
+for split, which in exact:
+    written = [(row_of[r["id"]], r["reply"]) for r in results[which][split] if r["reply"] is not None]
+    labels_read = [tickets.parse(reply) or dict.fromkeys(tickets.FIELDS) for _, reply in written]
+    share[split, which] = metrics.valid_json([reply for _, reply in written]).mean()
+    count = sum(reply_is_right(reply, row) for row, reply in written)
+    values = [
+        f1_of([label[f] for label in labels_read], [row[f] for row, _ in written]) for f in tickets.FIELDS
+    ]
+    head = [f"{split}, {which}", len(written), f"{100 * share[split, which]:.1f} %", count]
+    lines.append([*head, *(f"{100 * value:.0f} %" for value in values)])
 expect(
-    "LoRA beats the base model on both sets",
-    all(table[s, "lora"][1] > table[s, "base"][2] for s in ("test_lookalike", "test_production")),
+    "at least 98 % of the tuned model's replies are valid JSON", all(share[s, "LoRA"] >= 0.98 for s in sides)
 )
-expect(
-    "production is harder than lookalike",
-    gap > margin,
-    f"{100 * gap:.0f} points of exact match, give or take {100 * margin:.0f}",
-)
+Table(["set and model", "replies", "valid", "right", *tickets.FIELDS], lines, "What was written; F1 by field")
 
 # %% [markdown]
 # ## Was it worth it?
 #
-# Notebook 00 recorded what can be had without fine-tuning: rules with a classifier, and prompts, plain and
-# with constrained decoding. Its rows are one of each lookalike family and all of production; on these, here
-# is each beside LoRA. *Paired* differences: both methods on the same message, so that what makes a message
-# hard for both cancels.
+# Notebook 00 recorded what can be had without fine-tuning. Its rows are one of each lookalike family and all
+# of production; here is every method on these same rows. `rules` learned from all 1,200 training rows;
+# `rules_few` from the 512 that LoRA had.
 
 # %% tags=["core"]
 others_record = experiments.published("baselines")
-others = comparisons.methods(others_record)
-rows_of = {
-    "rules": len(tickets.load("train")),
-    "rules_few": comparisons.TRAIN_ROWS,
-    "LoRA": profiles.get("cpu").train_rows,
-}
-print("training rows in these records:", rows_of)
-
-
-# %% tags=["core"]
-def rights_of_tuned(rights: dict, split: str) -> dict:
-    """The tuned model's rights on a set, in the form of the others' results."""
-    return {i: {"exact": right} for i, right in rights[split, "lora"].items()}
-
-
-for split in comparisons.SETS:
-    print(f"{split}: exact match, and LoRA (forced) minus it in points [95 %]")
-    for name, results in others.items():
-        share = 100 * comparisons.interval(results[split], split)[0]
-        pair = rights_of_tuned(forced, split), results[split], split
-        mean, low, high = (100 * value for value in comparisons.paired(*pair))
-        print(f"   {name:26s} {share:3.0f} %   {mean:+3.0f} [{low:+.0f}, {high:+.0f}]")
+methods = comparisons.methods(others_record)
+forced, shares = {}, {}
+for split in sides:
+    forced[split] = {row["id"]: {"exact": row["exact"]} for row in results["LoRA"][split]}
+    same_rows = {i: forced[split][i] for i in methods["rules"][split]}
+    everyone = {"LoRA (forced)": same_rows} | {name: found[split] for name, found in methods.items()}
+    shares[split] = {}
+    for name, rows in everyone.items():
+        shares[split][name] = [100 * share for share in comparisons.interval(rows, split)]
+title = "LoRA is ahead of every prompt, and on production of the rules too"
+alt = f"{title}: exact match of LoRA, rules and prompts with 95 % intervals, both sets on one axis."
+plots.show(figures.forest(shares, title), alt)
 
 # %% [markdown]
-# The prompts were forced too, but the rules are judged by the text they return. So against the rules, LoRA is
-# judged both ways:
+# A picture of twenty intervals tempts one to pick the nicest pair. So we name the comparison before we
+# compute it: *LoRA against the rules from all rows*, the best that the shop can have without a language
+# model, by forced exact match, paired, on either set. The others are for understanding.
 
 # %% tags=["core"]
-prompts = [name for name in others if name.split(" ")[0] in comparisons.PROMPTED]
-best = {split: comparisons.best(others_record, prompts, split) for split in comparisons.SETS}
-for split in comparisons.SETS:
-    for how, ours, rival in (
-        ("forced", forced, best[split]),
-        ("forced", forced, "rules"),
-        ("as written", as_written, "rules"),
-    ):
-        pair = rights_of_tuned(ours, split), others[rival][split], split
-        mean, low, high = (100 * value for value in comparisons.paired(*pair))
-        verdict = "LoRA wins" if low > 0 else f"{rival} wins" if high < 0 else "no difference seen"
-        least = 100 * comparisons.detectable(*pair)
-        print(f"{split:16s} LoRA, {how}, minus {rival}: {mean:+.0f} [{low:+.0f}, {high:+.0f}]", end=" ")
-        print(f"{verdict}; could see {least:.0f} points")
-
-
-def beats(ours: dict, rival: str, split: str) -> bool:
-    """Whether the whole interval of LoRA minus the rival lies above zero."""
-    return comparisons.paired(rights_of_tuned(ours, split), others[rival][split], split)[1] > 0
-
-
-expect("LoRA beats the best prompt on both sets", all(beats(forced, best[s], s) for s in comparisons.SETS))
-few = all(beats(forced, "rules_few", split) for split in comparisons.SETS)
-expect("LoRA beats rules from the same 512 rows on both sets", few)
-expect("on production it beats the rules from all rows", beats(forced, "rules", "test_production"))
-expect(
-    "whether it does on lookalike hangs on the measure",
-    beats(as_written, "rules", "test_lookalike") and not beats(forced, "rules", "test_lookalike"),
-)
+for split in sides:
+    ours = {i: forced[split][i]["exact"] for i in methods["rules"][split]}
+    theirs = {i: row["exact"] for i, row in methods["rules"][split].items()}
+    only = [sum(a[i] and not b[i] for i in a) for a, b in ((ours, theirs), (theirs, ours))]
+    print(f"{split}: of {len(ours)} messages only LoRA right {only[0]}, only the rules {only[1]}")
 
 # %% [markdown]
-# A model of this size prompts badly, so beating its prompts is easy. The rules are the rival to take
-# seriously: they cost seconds on a processor, and learned from 1,200 rows where LoRA had 512. On production
-# LoRA is ahead by either measure. On messages like the training data its lead is narrow: by tokens the two
-# cannot be told apart, by text the interval just clears zero, and LoRA's figures come from one training run.
-# The measure was fixed before these replies were read, so the cautious verdict stands: no difference seen.
-# Rules from the same 512 rows (`rules_few`) are behind on both sets. Make this comparison before you rent
-# anything.
+# **What could such a test have seen?** On the lookalike set one is right and the other wrong on 39 and 27
+# messages of 144. On the rest they do alike, which says nothing. If the two were equally good, each of these
+# 66 would be a coin's toss, and the difference of heads and tails of 66 tosses scatters by $\sqrt{66} = 8$
+# messages, which are 5.6 points of 144. An interval of 95 % reaches 1.96 times that to either side, 11
+# points. To be found in four cases of five, a true difference must lie still further out, at 1.96 + 0.84 =
+# 2.8 times: 16 points. That is the *detectable difference*. It belongs to the test and not to the methods: a
+# smaller advantage may be real, and this test would often miss it, one of 11 points every second time.
+
+# %% tags=["core"]
+prompts = [name for name in methods if name.split(" ")[0] in comparisons.PROMPTED]
+paired, lines = {}, []
+for split in sides:
+    for rival in ("rules", "rules_few", comparisons.best(others_record, prompts, split)):
+        pair = forced[split], methods[rival][split], split
+        paired[split, rival] = mean, low, high = [100 * x for x in comparisons.paired(*pair)]
+        least = f"{100 * comparisons.detectable(*pair):.0f} points"
+        verdict = "LoRA ahead" if low > 0 else "LoRA behind" if high < 0 else "open"
+        lines.append([split, rival, f"{mean:+.0f} [{low:+.0f}, {high:+.0f}]", verdict, least])
+Table(["set", "LoRA minus", "points [95 %]", "verdict", "could have seen"], lines, "Exact match, paired")
+
+# %% tags=["core"]
+for split in sides:
+    for rival in [rival for s, rival in paired if s == split and rival != "rules"]:
+        expect(f"LoRA beats {rival} on {split}", paired[split, rival][1] > 0)
+expect("on production LoRA beats the rules from all rows", paired["test_production", "rules"][1] > 0)
+low, high = paired["test_lookalike", "rules"][1:]
+expect("on lookalike it is open", low <= 0 <= high)
+
+# %% [markdown]
+# **The verdict**: on production messages the fine-tune is 14 points ahead of the best rules, with less than
+# half of their training rows, and that is more than chance. On messages like the training rows it is 8 points
+# ahead, and 16 would have been needed to be seen reliably: open. It is the verdict on this model, this task
+# and one seed.
+#
+# Beating the *prompts* is easy for a model that prompts so badly, and a larger one prompts far better. The
+# rules are the rival to take seriously, and they cost seconds. Make this comparison before you rent anything.
 #
 # ## What still fails
 #
-# The production rows whose right answer the tuned model found least likely.
+# The production messages whose right answer the tuned model found least likely:
 
 # %% tags=["core"]
-tuned_cell = next(cell for cell in record if cell["cell"]["model"] == "lora")
-for result in sorted(tuned_cell["metrics"]["test_production"], key=lambda r: -r["nll"]["all"])[:6]:
-    row = row_of[result["id"]]
-    print(row["text"][:300])
-    print("   right", tickets.answer(row))
-    print("   wrote", result["reply"], "\n")
+worst = sorted(results["LoRA"]["test_production"], key=lambda r: -r["nll"]["all"])[:6]
+lines = [
+    [short(row_of[r["id"]]["text"]), short(r["reply"]), short(tickets.answer(row_of[r["id"]]))] for r in worst
+]
+assert all(tickets.parse(r["reply"])["product"] != row_of[r["id"]]["product"] for r in worst)
+Table(["message", "wrote", "right answer"], lines, "The six largest NLL of production")
 
 # %% [markdown]
+# In all six the product is wrong: a name in quotes, two things in one mail, pegs, which the model takes for
+# no product. (One or two of the labels could be disputed as well.) Reading twenty such rows says more about
+# what to do next than any average.
+#
 # ## Measured claims
 #
-# What this notebook settles of the guides' claims, for this model:
+# Three sentences of the guides that this notebook can judge, each in its own scope. The rest is on the claims
+# page (`python3 lab.py claims`).
+#
+# > **Guide 004 says**, of its module, which fine-tunes an 8B model: "You need a real GPU for this module. CPU
+# > fine-tuning is not a thing."
 
 # %% tags=["core", "nbval-ignore-output", "claim-H21"]
-print("A real GPU is needed; CPU fine-tuning is not a thing (guide 004): wrong.")
-print(f"   This run: {len(train_rows)} rows in {run.seconds / 60:.1f} minutes on the {profile.device}.")
+times = 8.03e9 / (total - trainable)  # the module's Llama-3.1-8B
+minutes = run.seconds / 60
+print(f"{len(train_rows)} rows, {tokens:,} tokens: {minutes:.1f} minutes on the {profile.device}")
+print(f"8,030M / {(total - trainable) / 1e6:.0f}M parameters = {times:.0f} times the work")
+print(f"{times:.0f} x {minutes:.1f} minutes = {times * minutes / 60:.1f} hours, and 4 x 8 = 32 GB of weights")
+print("imprecise: sound advice for the module's 8B; a model of this size learns on a processor in minutes")
 
-# %% tags=["core", "claim-B11"]
-print("LoRA trains 0.1 to 1 % of the parameters (guides 000, 002, 003): imprecise.")
-print(f"   Rank 16 on every linear layer of this model: {100 * trainable / total:.1f} %.")
+# %% [markdown]
+# > **Guides 001 and 002 say**, of LoRA in general: B starts at zero, so (in the words of 001) "the model
+# > begins from the pretrained weights with no perturbation".
 
 # %% tags=["core", "claim-A7"]
-print(
-    "B = 0 at the start, so training starts exactly at the base model (guides 001, 002): holds, bit for bit."
-)
+untrained = get_peft_model(other.model.unload(), lora).eval()
+ids = torch.tensor([example.ids], device=untrained.device)
+with torch.no_grad():
+    with_adapter = untrained(input_ids=ids).logits
+    with untrained.disable_adapter():
+        without = untrained(input_ids=ids).logits
+print("largest difference of", f"{without.numel():,} logits:", (with_adapter - without).abs().max().item())
+assert torch.equal(with_adapter, without)
+print("holds, bit for bit")
+
+# %% [markdown]
+# > **Guide 004 says**, of "the first fine-tune everyone runs": "Eval on the training set looks great. Eval on
+# > real data is worse than the base model."
 
 # %% tags=["core", "claim-production"]
-print("A tuned model looks good on data like its own and fails in production (guide 004): holds.")
-for split in ("test_lookalike", "test_production"):
-    mean, low, high = (100 * value for value in table[split, "lora"])
-    print(f"   {split:16s} exact match {mean:3.0f} % [{low:.0f}, {high:.0f}]")
+for split in sides:
+    found = {which: [row["exact"] for row in results[which][split]] for which in ("base", "LoRA")}
+    counts = [
+        f"{which} {sum(right)} of {len(right)} = {100 * sum(right) / len(right):.1f} %"
+        for which, right in found.items()
+    ]
+    print(f"{split}: {', '.join(counts)}")
+print(
+    "not reproduced here: lower than on messages like the training rows, and far better than the base model"
+)
 
 # %% [markdown]
 # ## Checkpoint
@@ -735,6 +966,99 @@ for split in ("test_lookalike", "test_production"):
 quiz.ask("01_first_fine_tune")
 
 # %% [markdown]
+# ## Optional: the same beginning, once
+#
+# > **Optional · 5 minutes.** Nothing later needs this section.
+#
+# Every row begins with the same system prompt, and a padded batch runs it for each row anew. But a token only
+# looks back. So the keys and values of the prompt are the same in every row, and notebook 00 keeps them in a
+# [cache](../glossary.md#kv-cache) to score prompts. Training can share them too. Prompt and rests become one
+# sequence:
+#
+#     prompt | rest of row 1 | rest of row 2
+#
+# with an attention mask that lets row 2 see the prompt and itself and not row 1, and with positions that
+# count on from the prompt in either row. Loss and gradients stay the same, fewer tokens are run, and there is
+# no padding. On a processor time goes with the tokens. (A GPU would sooner have plain rows for its fused
+# attention, so there the trainer stays as it is.)
+
+# %% tags=["optional"]
+two = [trainer.train_dataset[i] for i in range(2)]
+ways = {"padded": pad_rows(two), "as trained": trainer.data_collator(two)}
+lines, found = [], []
+for name, batch in ways.items():
+    batch = {key: tensor.to(tuned.device) for key, tensor in batch.items()}
+    with torch.no_grad():
+        found.append(trainer.compute_loss(tuned, dict(batch)).item())
+    lines.append([name, batch["input_ids"].numel()])
+assert abs(found[0] - found[1]) < (1e-4 if dtype == torch.float32 else 2e-2)
+print("the same loss")
+Table(["batch of two rows", "tokens run"], lines)
+
+# %% [markdown]
+# ## Optional: forced or written?
+#
+# > **Optional · 10 minutes.** Nothing later needs this section.
+#
+# Is forced exact match what the model writes? The record has both for the same messages.
+
+# %% tags=["optional"]
+as_written, judged, lines = {}, [], []
+for split in sides:
+    replies = {r["id"]: r["reply"] for r in results["LoRA"][split]}
+    as_written[split] = {i: {"exact": reply_is_right(reply, row_of[i])} for i, reply in replies.items()}
+    pairs = [(as_written[split][i]["exact"], forced[split][i]["exact"]) for i in replies]
+    judged += [(row_of[i], *pair) for i, pair in zip(replies, pairs, strict=True)]
+    lines.append([split, *map(sum, zip(*pairs, strict=True))])
+expect("all that is right as forced is right as written", all(text >= tokens for _, text, tokens in judged))
+display(Table(["set", "right as written", "right as forced"], lines))
+print(", ".join(sorted(row["product"] for row, text, tokens in judged if text > tokens)))
+
+# %% [markdown]
+# On lookalike some replies are right that the forced measure calls wrong, and the names of their products
+# look odd. A tokenizer may cut a name otherwise after the quote in `":"Juniper` than after the blank in a
+# message:
+
+# %% tags=["optional"]
+of_record = AutoTokenizer.from_pretrained(base_model.bundled_folder())
+
+
+def cuts(product: str) -> tuple[list[str], list[str]]:
+    """The product's tokens after a blank (without its mark, the first character) and after a quote."""
+    after_blank = of_record.tokenize(" " + product)
+    return [after_blank[0][1:], *after_blank[1:]], of_record.tokenize('":"' + product)[1:]
+
+
+print(*cuts("Juniper tent"))
+lines = []
+named = [(cuts(row["product"]), tokens) for row, text, tokens in judged if text and row["product"]]
+for what, alike in (("alike", True), ("otherwise", False)):
+    group = [tokens for (blank, quote), tokens in named if (blank == quote) == alike]
+    lines.append([what, len(group), sum(group)])
+Table(["product is cut", "right as written", "of these right as forced"], lines)
+
+# %% [markdown]
+# The forced measure asks for the tokens that the tokenizer makes of the right answer. The model may copy the
+# pieces that it saw in the message instead: other tokens, the same text, a right reply. So forced exact match
+# is a *lower bound*, here two points low on lookalike and none on production. It needs no writing, gives
+# likelihoods by field besides and is the same for every model, so the course goes on using it. But it is not
+# quite what a user sees, and the one open comparison hangs on it:
+
+# %% tags=["optional"]
+mean, low, high = (
+    100 * x
+    for x in comparisons.paired(
+        as_written["test_lookalike"], methods["rules"]["test_lookalike"], "test_lookalike"
+    )
+)
+print(f"lookalike, as written, LoRA minus rules: {mean:+.0f} points [{low:+.1f}, {high:+.1f}]")
+expect("as written, the interval on lookalike clears zero", low > 0)
+
+# %% [markdown]
+# Just so. Rules are judged by the text they return, which speaks for this measure; the other one was fixed
+# before anybody had read these replies, which speaks for caution. When a verdict turns on such a choice, it
+# is open.
+#
 # ## On a rented GPU
 #
 # Written for 16, 24 and 80 GB cards, not yet run there. The same cells choose Qwen2.5-7B-Instruct there, in

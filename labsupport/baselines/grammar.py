@@ -36,6 +36,17 @@ def grammar(text: str) -> str:
     )
 
 
+def mask_logits(logits: torch.Tensor, written: list[int], allowed: list[list[int]]) -> torch.Tensor:
+    """A copy of the logits (vocabulary,), float, with -inf for every token with which `written`, the tokens
+    so far, can no longer become one of `allowed`: constrained decoding where all valid answers are listed.
+    """
+    n, masked = len(written), torch.full_like(logits, float("-inf"))
+    for value in allowed:
+        if len(value) > n and value[:n] == written:
+            masked[value[n]] = logits[value[n]]
+    return masked
+
+
 def for_tokenizer(model, tokenizer):
     """The tokenizer as llguidance needs it (a second's work: make it once)."""
     import llguidance.hf

@@ -103,8 +103,3 @@ def intent_log_probs(model, tokenizer, prompts: list[list[int]]) -> list[dict[st
                 found[value] = scoring.compared(targets, own[-len(targets) :])[0].tolist()
             result.append(found)
     return result
-
-
-def likeliest(candidates: dict[str, list[float]]) -> str:
-    """The candidate whose tokens together are the likeliest: the largest sum of log-probabilities."""
-    return max(candidates, key=lambda name: sum(candidates[name]))

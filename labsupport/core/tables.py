@@ -12,6 +12,8 @@ from labsupport.core.text import number
 # A cell that begins like a quantity: 12.4 %, -0.3, ~5 GiB, +8.3 points, < 0.1, [2, 7] and a dash for nothing.
 QUANTITY = re.compile(r"[-+±~<>≤≥\[ ]*(\d|\.\d|–$|$)")
 
+LONGEST_UNIT = 12  # letters
+
 
 class Table:
     """Rows under headings, with a caption; a notebook shows it as HTML, a terminal as text.
@@ -27,7 +29,7 @@ class Table:
             if len(row) != len(self.headings):
                 raise ValueError(f"{len(self.headings)} headings ({self.headings}), {len(row)} cells: {row}.")
         columns = zip(*self.rows, strict=True)
-        self.right = [all(QUANTITY.match(cell) for cell in column) for column in columns]
+        self.right = [all(map(is_quantity, column)) for column in columns]
         self.right = self.right or [False] * len(self.headings)
 
     def _repr_html_(self) -> str:
@@ -51,6 +53,11 @@ class Table:
             "  ".join(map(padded, line, widths, self.right)).rstrip() for line in (lines[0], rule, *lines[1:])
         ]
         return "\n".join([self.caption, *text] if self.caption else text)
+
+
+def is_quantity(text: str) -> bool:
+    """Whether a cell is a number with a unit rather than words that begin with one."""
+    return bool(QUANTITY.match(text)) and sum(map(str.isalpha, text)) <= LONGEST_UNIT
 
 
 def written(cell) -> str:

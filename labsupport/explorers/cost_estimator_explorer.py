@@ -113,6 +113,7 @@ def figure(model: str, plans: dict[str, cost_model.Cost]):
     fig, axes = plots.figure(height=2.4, place=(0.22, 0.21, 0.76, 0.66))
     low, high = min(p.hours[0] for p in plans.values()), max(p.hours[1] for p in plans.values())
     wide = high / low > WIDE
+    axes.set_axisbelow(True)
     for place, plan in enumerate(plans.values()):
         start, end = plan.hours
         axes.barh(place, end - start, left=start, height=0.5, color=plots.BLUE if place else plots.ORANGE)

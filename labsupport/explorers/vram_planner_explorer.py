@@ -175,14 +175,15 @@ def accuracy_note(setup: Setup) -> str:
 
 
 def figure(what: str, setup: Setup, card: gpus.Card, parts: dict, plan: planning.Plan | None):
-    """(figure, alt): a stacked bar for the closed form, one for the trace, and the card's line."""
+    """(figure, alt): a stacked bar for the closed form, if traced one for the trace, and the card's line."""
     usable = footprint.usable_gib(card)
     bars = {"closed form": parts} | ({"trace": plan.split_gib} if plan else {})
     top = max(
         usable, *(sum(sizes.values()) for sizes in bars.values()), plan.peak_reserved_gib if plan else 0
     )
     unverified = " (NF4: UNVERIFIED on a GPU)" if setup.four_bit else ""
-    fig, axes = plots.figure(height=2.6, place=(0.12, 0.33, 0.85, 0.54))
+    height = 2.0 + 0.6 * bool(plan)  # a bar more
+    fig, axes = plots.figure(height=height, place=(0.12, 0.86 / height, 0.85, 1 - 1.2 / height))
     axes.set_axisbelow(True)
     pieces = [piece for place, sizes in enumerate(bars.values()) for piece in stacked_pieces(place, sizes)]
     places, names, starts, sizes = zip(*pieces, strict=True)
@@ -192,11 +193,11 @@ def figure(what: str, setup: Setup, card: gpus.Card, parts: dict, plan: planning
     axes.axvline(usable, color="black", linewidth=1.5)
     axes.set(
         xlim=(0, 1.05 * top),
-        ylim=(1.6, -0.6),
-        xlabel=f"GiB, predicted{unverified}; line: the card; dotted: reserved",
+        ylim=(len(bars) - 0.4, -0.6),
+        xlabel=f"GiB, predicted{unverified}; line: the card{'; dotted: reserved' if plan else ''}",
     )
     axes.locator_params(axis="x", nbins=5)
-    axes.set_yticks([0, 1], ["closed form", "trace" if plan else "not traced"])
+    axes.set_yticks(range(len(bars)), list(bars))
     peak = plan.peak_allocated_gib if plan else sum(parts.values())
     axes.set_title(f"{what}: {text.size(peak)} of {text.size(usable)} GiB on {card.name.upper()}")
     color_key(axes, [name for name in CATEGORIES if name in names])
@@ -210,12 +211,13 @@ def figure(what: str, setup: Setup, card: gpus.Card, parts: dict, plan: planning
 
 def color_key(axes, names: list[str]) -> None:
     """The colours' names in a row below. A true legend takes a quarter of a redraw."""
-    places = [0.145 * place for place in range(len(names))]
+    places = [0.12 + 0.123 * place for place in range(len(names))]
     colors = [COLORS[name] for name in names]
-    below = {"transform": axes.transAxes, "clip_on": False}
-    axes.scatter(places, [-0.52] * len(names), marker="s", s=60, c=colors, **below)
+    height = 0.14 / axes.figure.get_figheight()  # an inch has the same place in a tall figure and a low one
+    below = {"transform": axes.figure.transFigure, "clip_on": False}
+    axes.scatter(places, [height] * len(names), marker="s", s=60, c=colors, **below)
     for place, name in zip(places, names, strict=True):
-        axes.text(place + 0.012, -0.52, name, va="center", **below)
+        axes.text(place + 0.01, height, name, va="center", **below)
 
 
 def stacked_pieces(place: int, sizes: dict[str, float]) -> list[tuple]:

@@ -94,9 +94,10 @@ def query_and_value_of_7b_models() -> str:
 
 
 @shows("B8")
-def llama_3_by_target_set() -> str:
-    sets = [f"{name} {adapter(LLAMA3, name):,}" for name in ("q+v", "qkvo", "all-linear")]
-    return f"Llama-3.1-8B at rank 16: {'; '.join(sets)}"
+def rank_16_on_7b_models() -> str:
+    on_two = [printed(model, "q+v") for model in ("qwen2.5-7b", LLAMA2)]
+    others = [f"{name} {adapter(LLAMA3, name):,}" for name in ("qkvo", "all-linear")]
+    return f"q and v: {' to '.join(on_two)}; other targets of Llama-3.1-8B: {', '.join(others)}"
 
 
 @shows("B9")
@@ -109,13 +110,35 @@ def llama_3_all_linear() -> str:
     return printed(LLAMA3)
 
 
+def shares(model: str, ranks=(8, 16, 32, 64)) -> list[float]:
+    """What LoRA trains of all parameters, in percent: these ranks on q and v, on q, k, v, o, on all seven."""
+    counts = [adapter(model, targets, rank) for targets in ("q+v", "qkvo", "all-linear") for rank in ranks]
+    return [100 * count / (size(model) + count) for count in counts]
+
+
+def how_many(values: list[float], low: float, high: float) -> str:
+    return f"{sum(low <= value <= high for value in values)} of {len(values)} settings"
+
+
+def shares_at_7b(ranks=(8, 16, 32, 64)) -> list[float]:
+    return [share for model in (LLAMA2, MISTRAL, LLAMA3, "qwen2.5-7b") for share in shares(model, ranks)]
+
+
 @shows("B11")
-def share_falls_with_model_size() -> str:
-    rows = []
-    for title, model in (("Llama-2-7B", LLAMA2), ("SmolLM2-135M", SMALL)):
-        low, high = (100 * n / (n + size(model)) for n in (adapter(model, "q+v"), adapter(model)))
-        rows.append(f"{title} {low:.3g} % to {high:.3g} %")
-    return f"rank 16, from q and v to all seven: {'; '.join(rows)}"
+def share_at_7b_and_at_135m() -> str:
+    at_7b, small = shares_at_7b(), shares(SMALL)
+    return (
+        f"four models of 7 to 8B, ranks 8 to 64: {how_many(at_7b, 0.1, 1)} in 0.1 to 1 %, all in "
+        f"{min(at_7b):.2g} to {max(at_7b):.2g} %; SmolLM2-135M: {how_many(small, 0.1, 1)}, "
+        f"{min(small):.2g} to {max(small):.3g} %"
+    )
+
+
+@shows("B11a")
+def narrower_share_of_guide_002() -> str:
+    own = 100 * adapter(MISTRAL) / (size(MISTRAL) + adapter(MISTRAL))
+    inside = how_many(shares_at_7b(), 0.1, 0.5)
+    return f"{inside} in 0.1 to 0.5 %; its own recipe, rank 16 on all seven of Mistral-7B: {own:.3g} %"
 
 
 @shows("B12")
@@ -180,7 +203,10 @@ def parameters_of_7b_models() -> str:
 def doras_m_is_one_an_output() -> str:
     shapes = counting.shapes(find(LLAMA3))
     inputs, outputs = (32 * sum(shapes[name][k] for name in counting.ALL_LINEAR) for k in (0, 1))
-    return f"one an output: {outputs:,} (PEFT); one an input: {inputs:,}"
+    return (
+        f"the paper's own notation; weights are stored out x in, and PEFT keeps one magnitude an output: "
+        f"{outputs:,} on Llama-3.1-8B (one an input would be {inputs:,})"
+    )
 
 
 @shows("B23")
@@ -201,7 +227,12 @@ def lora_on_embeddings() -> str:
 
 @shows("F1")
 def adapter_files_of_llama_3() -> str:
-    return f"{megabytes(LLAMA3, 'q+v')}; at rank 64 on all seven {megabytes(LLAMA3, rank=64)}"
+    return f"{megabytes(LLAMA3, 'q+v')}; rank 16 on all seven {megabytes(LLAMA3)}"
+
+
+@shows("F1a")
+def adapter_of_guide_001() -> str:
+    return f"its recipe on Llama-3.1-8B: {in_both(LLAMA3)}; rank 64: {megabytes(LLAMA3, rank=64)} in float32"
 
 
 @shows("F2")

@@ -97,6 +97,15 @@ def cards_for_full_fine_tuning_of_7b() -> str:
     )
 
 
+@shows("E6")
+def lora_in_16_gb_by_model() -> str:
+    weights = closed_form.weight_bytes(packed_run(LLAMA3)) / GB
+    return (
+        f"predicted for a plain loop: Llama-2-7B 16 GB {when_reached(16, LLAMA2)}; Llama-3.1-8B 16 GB "
+        f"{when_reached(16, LLAMA3)}: bfloat16 weights alone {weights:.1f} GB"
+    )
+
+
 @shows("E7")
 def lora_figures_belong_to_tokens_a_step() -> str:
     parts = []
@@ -139,25 +148,29 @@ def optimizer_states_of_lora_are_megabytes() -> str:
 
 @shows("E16")
 def lora_over_qlora_falls_with_tokens() -> str:
-    parts = []
+    models, parts, alone = (LLAMA3, MISTRAL, LARGE), [], []
+    for name in models:
+        plain, four = (closed_form.weight_bytes(packed_run(name, method)) for method in ("lora", "qlora"))
+        alone.append(f"{name} {plain / four:.1f}")
     for name, length in ((LLAMA3, 512), (LLAMA3, 2048), (LLAMA3, 8192), (MISTRAL, 512), (LARGE, 512)):
         plain, four = (predicted_gb(name, method, batch=1, length=length) for method in ("lora", "qlora"))
         parts.append(f"{name} {plain / four:.1f} at {length:,} tokens")
     own = [28 / 8, 28 / 10, 30 / 10, 30 / 12]  # LoRA by QLoRA in guide 001's table
     return (
-        f"its own table {min(own):.1f} to {max(own):.1f} times; predicted, NF4 not checked on a GPU: "
-        f"{', '.join(parts)}"
+        f"weights alone: {', '.join(alone)}; its own table {min(own):.1f} to {max(own):.1f}; a whole step, "
+        f"predicted for a plain loop, NF4 not checked on a GPU: {', '.join(parts)}"
     )
 
 
 @shows("E17")
 def accumulating_adds_the_gradients_once() -> str:
-    run = packed_run(LLAMA3, batch=4, length=2048)
+    run = packed_run(LLAMA3, "qlora", batch=4, length=2048)
     gradients = 4 * closed_form.trainable_parameters(run) / GB
-    whole, half = (predicted_gb(LLAMA3, batch=rows, length=2048) for rows in (4, 2))
+    whole, half = (predicted_gb(LLAMA3, "qlora", batch=rows, length=2048) for rows in (4, 2))
     return (
-        f"Llama-3.1-8B LoRA, 4 x 2048: {whole:.1f} GB; accumulating adds {gradients:.2f} GB once, whatever "
-        f"the steps; batch 2 makes it {half:.1f} GB"
+        f"accumulating adds {gradients:.2f} GB of gradients once, whatever the steps; of a predicted peak "
+        f"(plain loop, NF4 not checked on a GPU) of {whole:.1f} GB at 4 x 2048; batch 2 makes it "
+        f"{half:.1f} GB"
     )
 
 

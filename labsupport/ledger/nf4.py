@@ -60,13 +60,20 @@ def levels_are_bitsandbytes() -> str:
 
 @shows("D2")
 def levels_hold_unequal_shares() -> str:
+    end = torch.special.ndtri(torch.tensor(nf4.OFFSET)).item()
+    below = torch.special.ndtr(nf4.thresholds(nf4.levels()) * end)
+    designed = 100 * torch.cat([torch.zeros(1), below, torch.ones(1)]).diff()
     masses = 100 * shares()
-    return f"a level holds {masses.min():.1f} to {masses.max():.1f} % of the weights, not 6.25 %"
+    return (
+        f"a level holds {designed.min():.1f} to {designed.max():.1f} % of N(0, 1) at the scale of its "
+        f"quantiles, {masses.min():.1f} to {masses.max():.1f} % of the weights in blocks of 64; equal is "
+        "6.25 %"
+    )
 
 
 @shows("D3")
 def errors_against_nf4s() -> str:
-    parts = [f"{name} {ratio(name)}" for name in ("INT4 -7..7", "INT4 -8..7", "INT4 min-max", "FP4")]
+    parts = [f"{name} {ratio(name)}" for name in ("INT4 -7..7", "INT4 -8..7", "INT4 min-max", *four_bit.FP4)]
     return f"squared error to NF4's at block 64: {', '.join(parts)}"
 
 
@@ -175,11 +182,6 @@ def merging_in_16_bits_keeps_the_update() -> str:
 
 
 # ---------------------------------------------------------------- E: memory
-
-
-@shows("E6")
-def llama_3_8b_in_bfloat16() -> str:
-    return f"bfloat16 weights alone: llama-3.1-8b {gigabytes('llama-3.1-8b', 'bf16'):.1f} GB"
 
 
 @shows("E9")

@@ -38,16 +38,21 @@ def rules_beat_the_best_prompt() -> str:
 
 @shows("N9")
 def constrained_replies_are_valid() -> str:
-    """Of those that the record has written out."""
+    """Of those that the record has written out; beside them the free replies of notebook 01's fine-tune."""
     cells = [c["metrics"] for c in experiments.published("baselines")["cells"] if "valid" in c["metrics"]]
     replies = [row["reply"] for m in cells for row in m["test_production"] if "reply" in row]
-    return f"{int(sum(metrics.valid_json(replies)))} of {len(replies)} constrained replies valid"
+    tuned = experiments.published("first_fine_tune")["cells"][0]["metrics"]
+    free = [row["reply"] for split in comparisons.SETS for row in tuned[split]]
+    return (
+        f"{int(sum(metrics.valid_json(replies)))} of {len(replies)} constrained replies valid; "
+        f"{int(sum(metrics.valid_json(free)))} of {len(free)} free replies of the fine-tuned model"
+    )
 
 
 @shows("N10")
 def examples_cost_tokens() -> str:
     """Tokens of a prompt with eight examples against the short prompt alone, whole and beyond the prefix
-    that all rows share."""
+    that all rows share; and by formula what the fixed ones cost a 7B model without that."""
     from transformers import AutoTokenizer
 
     from labsupport.baselines import prompting
@@ -56,7 +61,7 @@ def examples_cost_tokens() -> str:
     from labsupport.training import prefixes
 
     tokenizer = AutoTokenizer.from_pretrained(base_model.path(base_model.BUNDLED))
-    train, rows = tickets.load("train")[:512], comparisons.one_each("test_production")[:50]
+    train, rows = tickets.load("train"), comparisons.one_each("test_production")[:50]
 
     def tokens(method: str, examples: int) -> tuple[int, int]:
         prompts = prompting.prompts(tokenizer, method, train, rows, "short", examples)
@@ -64,9 +69,11 @@ def examples_cost_tokens() -> str:
         return whole, whole - len(rows) * len(prefixes.shared(prompts))
 
     (base, own), fixed, retrieved = tokens("zero_shot", 0), tokens("few_shot", 8), tokens("retrieved", 8)
+    hours = decision.prompt_hours(7, (fixed[0] - base) // len(rows), 100_000)
     return (
         f"8 examples: {fixed[0] / base:.2g} times the tokens, {fixed[1] / own:.2g} times "
-        f"with a reused prefix; 8 retrieved: {retrieved[1] / own:.2g} times"
+        f"with a reused prefix; 8 retrieved: {retrieved[1] / own:.2g} times; computed for 7B, 8 fixed "
+        f"without reuse: {hours[0]:.2g} to {hours[1]:.2g} GPU hours on an L4 for 100,000 requests"
     )
 
 

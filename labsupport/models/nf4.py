@@ -128,15 +128,21 @@ def dynamic_levels() -> Tensor:
     return torch.cat(parts).sort().values
 
 
-def quantize_absmax(absmax: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scales (n,) float32 to 8-bit codes (n,) uint8, nested absmax (n / 256, rounded up,) and their mean."""
+def quantize_absmax(
+    absmax: Tensor, levels: Tensor | None = None, group: int = NESTED_BLOCK
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scales (n,) float32 to 8-bit codes (n,) uint8, nested absmax (n / group, rounded up,) and their mean.
+
+    levels: ascending, from -1 to 1, at most 256; the library's if None.
+    """
+    levels = dynamic_levels() if levels is None else levels
     offset = absmax.mean()
-    spare = -len(absmax) % NESTED_BLOCK
-    blocks = F.pad(absmax - offset, (0, spare)).view(-1, NESTED_BLOCK)
+    spare = -len(absmax) % group
+    blocks = F.pad(absmax - offset, (0, spare)).view(-1, group)
     nested = blocks.abs().amax(1)
     reciprocal = 1.0 / nested.clamp(min=SMALLEST)
     values = (blocks * reciprocal[:, None]).clamp(-1, 1)
-    codes = _by_table(values, dynamic_levels())
+    codes = _by_table(values, levels)
     codes[nested == 0] = 0  # the library's choice; any code times 0 is 0
     return codes.flatten()[: len(absmax)], nested, offset
 
@@ -232,6 +238,11 @@ def matrix_bytes(weights: int, blocksize: int = 64, double: bool = True) -> int:
     return -(-weights // 2) + (blocks + 4 * nested if double else 4 * blocks) + tables
 
 
+def stored_bytes(matrices: list[tuple], kept: int, blocksize: int = 64, double: bool = True) -> int:
+    """Bytes of a model whose matrices (out, in) are in NF4 and whose other `kept` weights have 16 bits."""
+    return 2 * kept + sum(matrix_bytes(rows * columns, blocksize, double) for rows, columns in matrices)
+
+
 def linear_shapes(config: dict) -> list[tuple[int, int]]:
     """The (out, in) of every matrix that is quantised in a Llama-like model, as in its config.json."""
     shapes = counting.block_shapes(config).values()
@@ -246,6 +257,6 @@ def model_bytes(config: dict, blocksize: int = 64, double: bool = True) -> dict[
     sizes = [rows * columns for rows, columns in linear_shapes(config)]
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     tables = 1 if config["tie_word_embeddings"] else 2
-    kept = 2 * (tables * config["vocab_size"] * hidden + (2 * layers + 1) * hidden)
-    quantised = sum(matrix_bytes(size, blocksize, double) for size in sizes)
-    return {"bf16": 2 * sum(sizes) + kept, "nf4": quantised + kept, "kept": kept}
+    kept = tables * config["vocab_size"] * hidden + (2 * layers + 1) * hidden
+    quantised = stored_bytes(linear_shapes(config), kept, blocksize, double)
+    return {"bf16": 2 * (sum(sizes) + kept), "nf4": quantised, "kept": 2 * kept}

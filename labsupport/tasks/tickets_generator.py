@@ -1,4 +1,4 @@
-"""Builds train, validation and test_lookalike from hand-written template families.
+"""Builds train, validation and test_lookalike from template families that a language model wrote.
 
 A family is one way of phrasing a message (`data/tickets/families/INTENT.yaml`). Splits are made by
 family, so every test row is phrased as no training row is. `lab.py data` rebuilds the three files;

@@ -39,6 +39,7 @@ def test_ranges_and_signs_count_as_quantities():
     table = Table(["difference", "range"], [["+8.3 points", "[2, 7]"], ["-0.1", "~5 to 9"]])
     assert table.right == [True, True]
     assert Table(["a"], [["12 %"], ["none"]]).right == [False]
+    assert Table(["a"], [["8 rows of the training set"], ["64 rows of the training set"]]).right == [False]
 
 
 def test_no_rows_and_uneven_rows():

@@ -1,16 +1,15 @@
 """Notebooks, explorers and quizzes in JupyterLab, in headless Chromium, by keyboard and offline."""
 
-import contextlib
 import json
 import os
 import re
-import shutil
+from pathlib import Path
 
 import browser_lab
 import nbformat
 import pytest
 import tinycss2
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from run import IN_BROWSER
 
 from labsupport.core import course
@@ -19,7 +18,6 @@ from labsupport.teaching import quiz
 from labsupport.teaching.questions import ChoiceQuestion, NumberQuestion
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=browser_lab.PATIENCE * 1000)
 
 SOURCES = {
     name: "\n".join(cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells)
@@ -40,42 +38,9 @@ ON_A_BRANCH = {
 }
 
 
-@pytest.fixture(scope="session")
-def chromium():
-    """A running browser. Without one the tests are skipped, except in continuous integration."""
-    program = shutil.which("chromium")
-    if program is None:
-        reason = "no `chromium` on the PATH (Debian: apt-get install chromium fonts-dejavu-core)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{reason}, and CI=true", pytrace=False)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=browser_lab.BROWSER_OPTIONS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def lab(chromium, tmp_path_factory):
-    with browser_lab.serve(tmp_path_factory.mktemp("lab")) as running:
-        yield running
-
-
-@contextlib.contextmanager
-def opened(chromium, lab, path):
-    """A notebook in a page of its own; its kernel is shut down and the page closed afterwards."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    try:
-        notebook = browser_lab.Notebook(context, lab, path)
-        yield notebook
-        notebook.shut_down()
-    finally:
-        context.close()
-
-
 @pytest.fixture
 def notebook(chromium, lab, name):
-    with opened(chromium, lab, f"my_work/{name}.ipynb") as edition:
+    with browser_lab.opened(chromium, lab, f"my_work/{name}.ipynb") as edition:
         yield edition
 
 
@@ -92,6 +57,9 @@ def test_notebook_runs_from_top_to_bottom(notebook, lab, name):
         answer(notebook, lab, name)
         notebook.shoot(f"{name}-quiz", ".lab-quiz")
     notebook.shoot(name)
+    assert [notebook.cut_off(width) for width in browser_lab.NARROW] == [[], []]
+    notebook.expect_accessible(".jp-OutputArea-output")
+    notebook.expect_accessible(".jp-MarkdownCell .jp-RenderedMarkdown", but=browser_lab.LINKS)
     notebook.expect_no_error()
 
 
@@ -99,7 +67,7 @@ def test_notebook_runs_from_top_to_bottom(notebook, lab, name):
 def explorers(chromium, lab):
     """One notebook with every explorer, run: a page of its own for each would take ten seconds more."""
     cells = [f"import {module} as explorer\nexplorer.explore()" for module in EXPLORERS.values()]
-    with opened(chromium, lab, lab.write("explorers", *cells)) as page:
+    with browser_lab.opened(chromium, lab, lab.write("explorers", *cells)) as page:
         page.run_all()
         yield page
 
@@ -110,6 +78,65 @@ def test_explorer_by_keyboard(explorers, name):
     explorers.expect_no_error()
     drive(explorers, list(EXPLORERS).index(name))
     explorers.shoot(f"explorer-{name}")
+
+
+@pytest.mark.slow
+def test_explorers_are_accessible(explorers):
+    explorers.expect_accessible(".lab-explorer")
+
+
+@pytest.mark.slow
+def test_escape_leaves_an_explorer(explorers):
+    """For the cell around it, where Tab goes on and JupyterLab's shortcuts are heard again."""
+    explorers.tab_into(".lab-explorer")
+    box = browser_lab.Explorer(explorers, 0).box
+    explorers.page.keyboard.press("Escape")
+    focused = "(box) => [box.contains(document.activeElement), document.activeElement.contains(box)]"
+    assert box.evaluate(focused) == [False, True]
+    assert box.evaluate("(box) => document.activeElement !== document.body")
+
+
+@pytest.mark.slow
+def test_explorers_say_when_they_compute_and_keep_their_table_open(explorers):
+    number = list(EXPLORERS).index("vram_planner")
+    planner = browser_lab.Explorer(explorers, number)
+    table, sign = planner.box.locator("table"), planner.box.locator(".lab-busy")
+    expect(table).to_be_hidden()
+    planner.box.locator("summary").press("Enter")
+    expect(table).to_be_visible()
+    planner.put(planner.controls[5], "1234")  # tokens a row: not traced before
+    explorers.settle()
+    expect(table).to_be_visible()
+    expect(sign).to_be_hidden()
+    planner.put(planner.controls[-1], "high")
+    expect(sign).to_be_visible()
+    expect(sign).to_be_hidden()
+    expect(planner.box.locator("p").first).to_contain_text("Traced")
+    planner.box.locator("summary").press("Enter")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 700])
+def test_nothing_of_an_explorer_is_cut_off(explorers, width):
+    """In a narrow window too: no control, label or figure is wider than its explorer."""
+    page = explorers.page
+    page.set_viewport_size({"width": width, "height": 1000})
+    explorers.settle()
+    for number, name in enumerate(EXPLORERS):
+        box = browser_lab.Explorer(explorers, number).box
+        assert box.evaluate(CUT_OFF) == [], name
+        if "LAB_SHOTS" in os.environ:
+            box.screenshot(path=Path(os.environ["LAB_SHOTS"]) / f"explorer-{name}-{width}.png")
+    page.set_viewport_size({"width": 1280, "height": 1000})
+
+
+CUT_OFF = """(box) => {
+  const right = box.getBoundingClientRect().right;
+  const parts = [...box.querySelectorAll("select, input, button, label, img, p, summary")];
+  const wide = (node) => node.getBoundingClientRect().right > right + 1;
+  const hidden = (node) => node.tagName === "LABEL" && node.scrollWidth > node.clientWidth + 1;
+  return parts.filter((node) => wide(node) || hidden(node)).map((node) => node.outerHTML.slice(0, 80));
+}"""
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import json
+import re
 
 import pytest
 
@@ -21,6 +22,11 @@ EXERCISES = [
 RIGHT_ANSWERS = {folder: importlib.import_module(f"right_answers.{folder}") for folder in FOLDERS}
 OTHER_RIGHT_ANSWERS = {
     name: function for module in RIGHT_ANSWERS.values() for name, function in module.ANSWERS.items()
+}
+WRONG_ANSWERS = {
+    name: answers
+    for folder in FOLDERS
+    for name, answers in importlib.import_module(f"wrong_answers.{folder}").ANSWERS.items()
 }
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
 
@@ -43,8 +49,9 @@ def test_each_mistake_gets_its_own_diagnosis(exercise, mistake):
     function, message = mistake
     result = exercise.check(function)
     assert (result.status, result.message) == ("wrong", message)
-    assert repr(result) == f"{exercise.name}: wrong. {message}"
-    assert sum(text in message for _, text in exercise.mistakes) == 1
+    assert repr(result) == f"{exercise.name}: wrong. {message}\n{result.evidence}"
+    assert re.search(r"Right in \d+ of \d+ cases\.$", result.evidence), result.evidence
+    assert sum(text in message for text in exercise.messages) == 1
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
@@ -62,8 +69,40 @@ def test_stub_reference_and_another_right_answer(exercise, capsys):
     ]
 
 
-def test_every_exercise_of_a_notebook_has_another_right_answer():
+def test_every_exercise_of_a_notebook_has_another_right_answer_and_wrong_ones():
     assert sorted(OTHER_RIGHT_ANSWERS) == sorted(e.name for e in EXERCISES)
+    assert sorted(WRONG_ANSWERS) == sorted(e.name for e in EXERCISES)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
+def test_wrong_answers_are_wrong_and_told_so(exercise, monkeypatch):
+    monkeypatch.setattr(exercise, "seconds", 2)  # for the loops without end
+    for function, words in WRONG_ANSWERS[exercise.name]:
+        result = exercise.check(function)
+        assert result.status == "wrong", function
+        assert (words or "") in result.message, (function, result)
+        assert result.evidence and len(repr(result)) < 600, (function, result)
+
+
+def test_most_wrong_answers_get_a_diagnosis():
+    words = [words for answers in WRONG_ANSWERS.values() for _, words in answers]
+    assert len(words) > 3 * len(EXERCISES)
+    assert sum(word is not None for word in words) > 0.7 * len(words)
+
+
+IN_PLACE = [
+    (name, function)
+    for name, answers in WRONG_ANSWERS.items()
+    for function, words in answers
+    if "in_place" in function.__name__ or "spoiled" in function.__name__
+]
+
+
+@pytest.mark.parametrize(("name", "function"), IN_PLACE, ids=lambda x: getattr(x, "__name__", x))
+def test_arguments_changed_in_place_are_always_said(name, function):
+    (exercise,) = [e for e in EXERCISES if e.name == name]
+    result = exercise.check(function)
+    assert re.search(r"changes argument \w+ in place", repr(result)), result
 
 
 READS_DATA_ONLY = {"labsupport.tasks", "labsupport.tasks.tickets"}

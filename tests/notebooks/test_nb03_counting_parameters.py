@@ -1,9 +1,9 @@
-"""Notebook 03's parameter calculator."""
+"""Notebook 03's parameter calculator, its figure of recipes and what earlier copies of it ask for."""
 
 import pytest
 
 from labsupport.core.files import LabError
-from labsupport.notebooks.nb03_counting_parameters import parameter_calculator_explorer
+from labsupport.notebooks.nb03_counting_parameters import exercises, figures, parameter_calculator_explorer
 from labsupport.sizes import counting, model_configs
 from labsupport.sizes.counting import ALL_LINEAR
 from labsupport.sizes.model_configs import find
@@ -45,3 +45,17 @@ def test_the_calculator_says_what_is_wrong_with_a_rank(rank):
     with pytest.raises(LabError) as of_count:
         counting.lora_count(find("smollm2-135m"), rank, ["k_proj"])
     assert str(of_view.value) == str(of_count.value)
+
+
+def test_recipes_are_told_by_rank():
+    config, ranks = find("mistral-7b-v0.3"), [8, 16, 32, 64]
+    found = counting.configurations(config, 27_262_976, ranks)
+    shown = figures.recipes(config, 27_262_976, found, ranks).data
+    assert "0 at rank 8, 3 at rank 16, 7 at rank 32, 4 at rank 64" in shown
+
+
+def test_an_exercise_of_an_earlier_edition_is_found_and_not_listed():
+    assert exercises.lora_parameters.check(lambda i, o, r: r * (i + o)).status == "correct"
+    assert "lora_parameters" not in vars(exercises)
+    with pytest.raises(AttributeError, match="no attribute 'never_was'"):
+        exercises.never_was  # noqa: B018

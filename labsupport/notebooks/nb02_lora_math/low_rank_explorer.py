@@ -15,9 +15,10 @@ from labsupport.sizes import counting
 from labsupport.teaching.explorer_shell import Explorer, View
 
 ARMS = {
-    "AdamW": {"optimizer": "adamw", "answers": "right"},
-    "SGD": {"optimizer": "sgd", "answers": "right"},
-    "AdamW, shuffled answers": {"optimizer": "adamw", "answers": "shuffled"},
+    "AdamW": {"optimizer": "adamw", "answers": "right", "tokens": "all"},
+    "SGD": {"optimizer": "sgd", "answers": "right", "tokens": "all"},
+    "AdamW, values alone": {"optimizer": "adamw", "answers": "right", "tokens": "values"},
+    "AdamW, shuffled values": {"optimizer": "adamw", "answers": "shuffled", "tokens": "values"},
 }
 
 

@@ -11,7 +11,8 @@ from labsupport.core.files import LabError
 from labsupport.sizes import counting, model_configs
 from labsupport.teaching.explorer_shell import Explorer, View
 
-FORMATS = {"float32 (PEFT saves this)": "float32", "bfloat16 (TRL on a 4-bit base)": "bfloat16"}
+# PEFT saves float32; TRL, on a base in 4 bits, bfloat16.
+FORMATS = {"float32 (PEFT)": "float32", "bfloat16 (TRL)": "bfloat16"}
 
 
 def view(

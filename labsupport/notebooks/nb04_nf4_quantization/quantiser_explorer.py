@@ -45,7 +45,7 @@ def lloyd_levels(kind: str, blocksize: int) -> torch.Tensor:
 def compare_formats(blocks: torch.Tensor, kind: str, outlier: float) -> dict[str, Rounding]:
     """Every format on these weights of that kind."""
     found = {}
-    for name in four_bit.FORMATS:
+    for name in four_bit.ALL_FORMATS:
         fitted = lloyd_levels(kind, blocks.shape[1]) if name == "Lloyd-Max" else None
         codes, restored, levels = four_bit.round_trip(blocks, name, fitted)
         # The outliers keep most of the squared weights; what matters is what they do to the others.
@@ -61,7 +61,10 @@ def view(name: str = "NF4", blocksize: int = 64, weights: str = "Gaussian", outl
 
     outlier: in sigma, one weight in 4,096; 0 for none. Raises LabError for what is not offered.
     """
-    for value, known, what in ((name, four_bit.FORMATS, "format"), (weights, four_bit.WEIGHTS, "weights")):
+    for value, known, what in (
+        (name, four_bit.ALL_FORMATS, "format"),
+        (weights, four_bit.WEIGHTS, "weights"),
+    ):
         if value not in known:
             raise LabError(f"Unknown {what} {value!r}. There are: {', '.join(known)}.")
     if not 0 <= outlier <= LARGEST:
@@ -110,7 +113,7 @@ def explore(
     """The view with controls, starting at the given values. Raises LabError for values not offered."""
     view(name, blocksize, weights, outlier)
     controls = {
-        "name": widgets.Dropdown(options=four_bit.FORMATS, value=name, description="format"),
+        "name": widgets.Dropdown(options=four_bit.ALL_FORMATS, value=name, description="format"),
         "blocksize": widgets.Dropdown(options=nf4.BLOCK_SIZES, value=blocksize, description="block size"),
         "weights": widgets.Dropdown(options=four_bit.WEIGHTS, value=weights, description="weights"),
         "outlier": widgets.BoundedFloatText(

@@ -3,10 +3,9 @@
 import itertools
 
 import numpy as np
-
-
-def lora_parameters(d_in, d_out, rank):
-    return np.empty((rank, d_in)).size + np.empty((d_out, rank)).size
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
 
 
 def model_parameters(config):
@@ -48,10 +47,21 @@ def unpacked(parameters):
     return weights
 
 
+def compare_targets(config, rank, choices):
+    """In 16 bits, of which PEFT prints the same, and with a new model for each row."""
+    rows = []
+    for label, targets in choices.items():
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.bfloat16)
+            adapted = get_peft_model(model, LoraConfig(r=rank, target_modules=list(targets)))
+        rows.append([label, *adapted.get_nb_trainable_parameters()])
+    return rows
+
+
 ANSWERS = {
-    "counting_parameters.lora_parameters": lora_parameters,
     "counting_parameters.model_parameters": model_parameters,
     "counting_parameters.lora_count": lora_count,
     "counting_parameters.configurations": configurations,
     "counting_parameters.unpacked": unpacked,
+    "counting_parameters.compare_targets": compare_targets,
 }

@@ -1,5 +1,6 @@
 """Right answers to the exercises of notebook 04, written in another way than the reference."""
 
+import math
 import statistics
 
 import torch
@@ -9,7 +10,7 @@ def levels(offset):
     normal = statistics.NormalDist()
     above = [normal.inv_cdf(offset - i * (offset - 0.5) / 8) for i in range(8)]
     below = [-normal.inv_cdf(offset - i * (offset - 0.5) / 7) for i in range(7)]
-    return [value / above[0] for value in sorted([*below, 0.0, *above])]
+    return torch.tensor([value / above[0] for value in sorted([*below, 0.0, *above])])
 
 
 def quantize(weight, levels, blocksize):
@@ -22,15 +23,22 @@ def quantize(weight, levels, blocksize):
     return torch.cat(codes), torch.stack(scales)
 
 
-def pack(codes):
-    pairs = codes.tolist()
-    return [16 * first + second for first, second in zip(pairs[::2], pairs[1::2], strict=True)]
+def quantize_scales(absmax, levels, group):
+    mean = absmax.mean()
+    codes, nested = [], []
+    for part in (absmax - mean).split(group):
+        nested.append(part.abs().max())
+        codes += (part[:, None] / nested[-1] - levels).abs().argmin(1).tolist()
+    return torch.tensor(codes), torch.stack(nested), mean
 
 
-def scale_bits(blocksize, double):
-    weights = 256 * blocksize  # of one float32 of the second level
-    bits = 256 * 8 + 32 if double else 256 * 32
-    return bits / weights
+def model_bytes(matrices, kept, blocksize, double):
+    total = 2 * kept
+    for rows, columns in matrices:
+        blocks = math.ceil(rows * columns / blocksize)
+        scales = blocks + 4 * math.ceil(blocks / 256) + 1028 if double else 4 * blocks
+        total += rows * columns // 2 + scales + 64
+    return total
 
 
 def input_gradient(grad_output, packed, absmax, levels):
@@ -43,7 +51,7 @@ def input_gradient(grad_output, packed, absmax, levels):
 ANSWERS = {
     "nf4_quantization.levels": levels,
     "nf4_quantization.quantize": quantize,
-    "nf4_quantization.pack": pack,
-    "nf4_quantization.scale_bits": scale_bits,
+    "nf4_quantization.quantize_scales": quantize_scales,
+    "nf4_quantization.model_bytes": model_bytes,
     "nf4_quantization.input_gradient": input_gradient,
 }

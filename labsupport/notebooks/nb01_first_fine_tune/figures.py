@@ -1,0 +1,53 @@
+"""The figures of notebook 01: every method with its interval, the fields' NLL, and loss curves."""
+
+from __future__ import annotations
+
+from labsupport.core import plots
+
+# By set: colour, marker, how far above or below the line of its method.
+LOOK = {"test_lookalike": (plots.BLUE, "s", -0.17), "test_production": (plots.ORANGE, "o", 0.17)}
+
+
+def marks(axes, intervals: dict[str, tuple], colour: str, marker: str, shift: float, label: str) -> None:
+    """On the line of each name its mean, as a mark, and its interval: (mean, low, high)."""
+    for place, (mean, low, high) in enumerate(intervals.values()):
+        axes.plot([low, high], [place + shift] * 2, color=colour, linewidth=1.6)
+        axes.plot(mean, place + shift, marker, color=colour, label=label if place == 0 else None)
+    axes.set_yticks(range(len(intervals)), list(intervals))
+
+
+def forest(intervals: dict[str, dict[str, tuple]], title: str):
+    """A line a method, both sets on one axis. intervals: set -> method -> (mean, low, high) in percent."""
+    fig, axes = plots.figure(height=4.4)
+    for split, of_methods in intervals.items():
+        marks(axes, of_methods, *LOOK[split], split.removeprefix("test_"))
+    axes.set(xlabel="exact match (%), with 95 % interval", xlim=(-1, None), title=title)
+    axes.invert_yaxis()
+    axes.legend(loc="lower right")
+    return fig
+
+
+def fields(nll: dict[tuple[str, str], dict[str, tuple]], title: str):
+    """A panel a set, a line a field. nll: (set, model) -> field -> (mean, low, high) in nats."""
+    fig, panels = plots.figure(columns=2, sharey=True, sharex=True)
+    looks = {"base": (plots.GREY, "s", -0.15), "LoRA": (plots.BLUE, "o", 0.15)}
+    for axes, split in zip(panels, LOOK, strict=True):
+        for model, look in looks.items():
+            marks(axes, nll[split, model], *look, model)
+        axes.set(xlabel="NLL of the right value (nats)", title=split, xlim=(0, None))
+    panels[0].invert_yaxis()
+    panels[1].legend(loc="lower right")
+    fig.suptitle(title, x=0.02, ha="left")
+    return fig
+
+
+def curves(losses: dict[str, tuple[list, list]], title: str):
+    """Loss over optimizer steps, a line a run. losses: run -> (steps, loss in nats a token)."""
+    fig, axes = plots.figure()
+    looks = zip((plots.BLUE, plots.ORANGE), ("o-", "s--"), strict=True)
+    for (run, (steps, values)), (colour, style) in zip(losses.items(), looks, strict=False):
+        axes.plot(steps, values, style, color=colour, markersize=3.5, label=run)
+    axes.set(xlabel="optimizer step", ylabel="training loss (nats a token)", ylim=(0, None), title=title)
+    if len(losses) > 1:
+        axes.legend()
+    return fig

@@ -1,0 +1,101 @@
+"""The figures of notebook 05."""
+
+from __future__ import annotations
+
+from labsupport.allocations import moments, streams
+from labsupport.allocations.streams import GIB
+from labsupport.core import plots
+from labsupport.memory import footprint
+from labsupport.memory.setup import Setup
+from labsupport.notebooks.nb05_memory_and_cost import step
+from labsupport.sizes import gpus
+
+# From the ground up: what stands first, what comes and goes above it. As in the drawing at the head.
+PARTS = {
+    "weights": (("weights",), plots.GREY),
+    "adapters and moments": (("adapters", "optimizer"), plots.PURPLE),
+    "activations and scratch": (("activations", "temporaries"), plots.BLUE),
+    "logits": (("logits",), plots.ORANGE),
+    "gradients": (("gradients",), plots.GREEN),
+}
+POINTS = 120  # drawn of each phase; each shows the highest of the moments that it stands for
+
+
+def stacked(live: dict) -> list[float]:
+    """GiB of each of PARTS."""
+    return [sum(live.get(name, 0) for name in names) / GIB for names, _ in PARTS.values()]
+
+
+def drawn_moments(stream: streams.Stream) -> tuple[list[float], list[list[float]]]:
+    """Places along a step and the GiB of PARTS there. Each phase has a width of 1: the loss has fifty
+    moments where the backward pass has twelve thousand, and nobody would see it."""
+    places, heights = [], []
+    everything = moments.of_second_step(stream)
+    for number, phase in enumerate(moments.PHASES):
+        here = [live for name, live in everything if name == phase]
+        points = min(POINTS, len(here))
+        for point in range(points):
+            some = here[point * len(here) // points : (point + 1) * len(here) // points]
+            places.append(number + (point + 0.5) / points)
+            heights.append(stacked(max(some, key=lambda live: live.total())))
+    return places, heights
+
+
+def over_a_step(named: dict[str, streams.Stream], title: str):
+    """The figure of memory over a step, a panel for each stream."""
+    fig, panels = plots.figure(columns=len(named), sharey=True, height=3.8)
+    colours = [colour for _, colour in PARTS.values()]
+    for axes, (name, stream) in zip(panels, named.items(), strict=True):
+        places, heights = drawn_moments(stream)
+        axes.stackplot(places, list(zip(*heights, strict=True)), labels=list(PARTS), colors=colours)
+        totals = [sum(parts) for parts in heights]
+        peak = totals.index(max(totals))
+        text = f"peak {streams.peak(stream).bytes / GIB:.1f}"
+        axes.annotate(text, (places[peak], totals[peak]), (0, 4), textcoords="offset points", ha="center")
+        axes.set(
+            title=name, xlim=(0, len(moments.PHASES)), xlabel="phases of a step, each given the same width"
+        )
+        axes.set_xticks([number + 0.5 for number in range(len(moments.PHASES))], moments.PHASES)
+        axes.grid(visible=False, axis="x")
+        for border in range(1, len(moments.PHASES)):
+            axes.axvline(border, color="white", linewidth=1)
+    panels[0].set(ylabel="GiB alive (predicted)", ylim=(0, 1.12 * panels[0].get_ylim()[1]))
+    fig.legend(*panels[0].get_legend_handles_labels(), ncols=len(PARTS), loc="outside lower center")
+    fig.suptitle(title, x=0.02, ha="left")
+    return fig
+
+
+def against_a_card(runs: dict[str, list[Setup]], card: gpus.Card, title: str):
+    """Bars of what a card holds at the most, a panel for each list of runs, and the card's memory as a line.
+
+    A bar is allocated memory by parts, what PyTorch keeps reserved above it, and CUDA's context, because all
+    of these lie in the card's memory.
+    """
+    fig, panels = plots.figure(columns=len(runs), sharey=True, height=3.8)
+    colours = [colour for _, colour in PARTS.values()]
+    labels = [*PARTS, "reserved, not in use", "CUDA itself"]
+    for axes, (name, setups) in zip(panels, runs.items(), strict=True):
+        bars = [bar(setup, card) for setup in setups]
+        below = [0.0] * len(bars)
+        lengths = [f"{setup.batch * setup.length:,}" for setup in setups]
+        shown = zip(labels, [*colours, "white", "black"], zip(*bars, strict=True), strict=True)
+        for label, colour, part in shown:
+            dots = {"hatch": "....", "edgecolor": plots.GREY} if colour == "white" else {}
+            axes.bar(lengths, part, bottom=below, color=colour, label=label, **dots)
+            below = [low + more for low, more in zip(below, part, strict=True)]
+        axes.axhline(card.memory_gib, color="black", linewidth=1, linestyle="--")
+        axes.set(xlabel="tokens a step")
+        axes.set_title(name, fontsize=9)
+    panels[0].set_ylabel("GiB of the card (predicted)")
+    drawn = [bars for bars in panels[0].containers if any(bar.get_height() for bar in bars)]
+    fig.legend(handles=drawn, ncols=3, loc="outside lower center")
+    fig.suptitle(title, x=0.02, ha="left")
+    return fig
+
+
+def bar(setup: Setup, card: gpus.Card) -> list[float]:
+    """GiB: the parts allocated at the peak, what is reserved beyond them, CUDA's context."""
+    stream = step.traced(setup)
+    peak = streams.peak(stream)
+    idle = footprint.reserved_bytes(setup, stream, card) - peak.bytes
+    return [*stacked(peak.split), max(0, idle) / GIB, footprint.CONTEXT_GIB]
