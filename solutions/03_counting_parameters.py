@@ -14,10 +14,10 @@
 #
 # **Minutes**: 100 to read and do, 1 to run all cells.
 #
-# ![The seven weight matrices of one transformer block, drawn to scale as grey rectangles: q and o square, k
-# and v only a quarter as high, gate and up tall, down wide. Above each lies a thin blue strip A as long as the
-# matrix is wide, on its left stands a thin orange strip B as tall as the matrix is high. W costs its area, A
-# and B its edges: r times (in + out).](attachment:schematic.png)
+# ![The seven weight matrices of one transformer block, drawn to scale as grey rectangles: q and o square,
+# k and v only a quarter as high, gate and up tall, down wide. Above each lies a thin blue strip A as long
+# as the matrix is wide, on its left stands a thin orange strip B as tall as the matrix is high. W costs
+# its area, A and B its edges: r times (in + out).](attachment:schematic.png)
 #
 # One block of Mistral-7B, to scale (the strips are drawn too thick: at rank 16 they would be hairlines).
 #
@@ -38,14 +38,14 @@
 #
 #     trainable params: 27,262,976 || all params: 7,268,633,600 || trainable%: 0.375%
 #
-# Most people glance at it and go on. Yet it is the cheapest check there is. It comes before the first paid
-# hour, and for plain LoRA it depends on three things only: the model, the rank and the
-# [target modules](../glossary.md#target_modules). If you know beforehand what it must say, a forgotten target,
-# a wrong rank or a wrong base model will hardly slip past you.
+# Most people glance at it and go on. Yet it is the cheapest check there is. It comes before the first
+# paid hour, and for plain LoRA it depends on three things only: the model, the rank and the [target
+# modules](../glossary.md#target_modules). If you know beforehand what it must say, a forgotten target, a
+# wrong rank or a wrong base model will hardly slip past you.
 #
-# The line above stands in [guide 002](../guides.md#guide-002), below a configuration with rank 16 on all seven
-# matrices of Mistral-7B-v0.3. Could that configuration have printed it? You will find out, and you will also
-# find out what could have.
+# The line above stands in [guide 002](../guides.md#guide-002), below a configuration with rank 16 on all
+# seven matrices of Mistral-7B-v0.3. Could that configuration have printed it? You will find out, and you
+# will also find out what could have.
 #
 # The next cells set up; loading torch and its relatives takes about 10 seconds.
 
@@ -88,14 +88,15 @@ from labsupport.notebooks.nb03_counting_parameters import parameter_calculator_e
 # %% [markdown]
 # ## One matrix
 #
-# LoRA leaves a weight matrix $W$ (a row for each output, a column for each input) as it is and trains two thin
-# ones beside it: $A$, of shape $r \times d_\mathrm{in}$, and $B$, of shape $d_\mathrm{out} \times r$.
+# LoRA leaves a weight matrix $W$ (a row for each output, a column for each input) as it is and trains two
+# thin ones beside it: $A$, of shape $r \times d_\mathrm{in}$, and $B$, of shape $d_\mathrm{out} \times
+# r$.
 #
 # By hand, for `k_proj` of the small model of this course, which has 576 inputs and 192 outputs, at rank 16:
 # $A$ has 16 x 576 = 9,216 entries and $B$ has 192 x 16 = 3,072. Together 12,288, beside the 110,592 of $W$.
 #
-# Now look at the drawing again. $A$ is as long as $W$ is wide, $B$ is as tall as $W$ is high, and both are $r$
-# thick. So you pay for two edges of the rectangle instead of its area:
+# Now look at the drawing again. $A$ is as long as $W$ is wide, $B$ is as tall as $W$ is high, and both
+# are $r$ thick. So you pay for two edges of the rectangle instead of its area:
 #
 # $$r\,(d_\mathrm{in} + d_\mathrm{out}) \quad\text{instead of}\quad d_\mathrm{in}\, d_\mathrm{out}$$
 #
@@ -138,8 +139,9 @@ Table(["matrix", "W", "A and B", "share", "nothing saved above rank"], rows, "Lo
 # matrices are a quarter as high as `q_proj`. Who counts them as square counts too much.
 #
 # Besides the seven there are two norms a layer and a last one (hidden weights each), the
-# [embedding](../glossary.md#embedding) (vocabulary x hidden), and the head, which is the same size again unless
-# it is [tied](../glossary.md#tied) to the embedding, that is, the same matrix. Qwen2 has biases on q, k and v.
+# [embedding](../glossary.md#embedding) (vocabulary x hidden), and the head, which is the same size again
+# unless it is [tied](../glossary.md#tied) to the embedding, that is, the same matrix. Qwen2 has biases on
+# q, k and v.
 #
 # All of it follows from a few lines of `config.json`. The small model's:
 
@@ -155,8 +157,8 @@ Table(["key", "value"], [[key, str(small[key])] for key in keys], "SmolLM2-135M,
 # > **20 minutes · ●●○**
 # >
 # > Return the number of all parameters of a model, an int. `config` is a dict with the nine keys above;
-# > `model_type` is "llama", "mistral" or "qwen2". A head that is tied counts once. Use `head_dim` as given: it
-# > need not be hidden_size / heads.
+# > `model_type` is "llama", "mistral" or "qwen2". A head that is tied counts once. Use `head_dim` as
+# > given: it need not be hidden_size / heads.
 
 
 # %% tags=["core"]
@@ -180,8 +182,8 @@ exercises.model_parameters.check(model_parameters)
 whole_model = exercises.model_parameters.or_reference(model_parameters)
 
 # %% [markdown]
-# Is that what the libraries build? PyTorch's [meta device](../glossary.md#meta-device) makes tensors that have a
-# shape and no contents, so even a 70B model takes no memory, and you can count it on a laptop. The
+# Is that what the libraries build? PyTorch's [meta device](../glossary.md#meta-device) makes tensors that
+# have a shape and no contents, so even a 70B model takes no memory, and you can count it on a laptop. The
 # configurations are published ones (`data/model_configs/README.md` names the sources).
 
 
@@ -212,9 +214,9 @@ figures.where_parameters_sit(
 )
 
 # %% [markdown]
-# Two things to keep in mind. The MLP is where most weights are, although the first recipes for LoRA touched
-# the attention alone. And a fifth of the small model is its vocabulary, which will matter when we pack weights
-# into 4 bits.
+# Two things to keep in mind. The MLP is where most weights are, although the first recipes for LoRA
+# touched the attention alone. And a fifth of the small model is its vocabulary, which will matter when we
+# pack weights into 4 bits.
 #
 # ## LoRA on a model
 #
@@ -305,22 +307,22 @@ for name, (label, targets) in itertools.product(names, list(counting.SETS.items(
 Table(["model", "targets", "trainable params", "all params", "trainable%"], rows, "Rank 16, counted by PEFT")
 
 # %% [markdown]
-# Two lines of the guides can now be read. [Guide 004](../guides.md#guide-004) shows "~5M" and 0.07 % for rank 16
-# on q and v of a 7B that it does not name there. It could be Qwen2.5-7B, the only one above that fits; the
-# Llama-3.1-8B that the same page trains later has 6.8 million.
+# Two lines of the guides can now be read. [Guide 004](../guides.md#guide-004) shows "~5M" and 0.07 % for
+# rank 16 on q and v of a 7B that it does not name there. It could be Qwen2.5-7B, the only one above that
+# fits; the Llama-3.1-8B that the same page trains later has 6.8 million.
 #
-# And [guide 003](../guides.md#guide-003) shows "all params: 8,030,261,248" for Llama-3.1-8B with an adapter. That
-# is the model alone: the total that PEFT prints includes the adapter, here 13.6 million more. When somebody's
-# total is exactly the base model, you know that it was looked up and not printed.
+# And [guide 003](../guides.md#guide-003) shows "all params: 8,030,261,248" for Llama-3.1-8B with an
+# adapter. That is the model alone: the total that PEFT prints includes the adapter, here 13.6 million
+# more. When somebody's total is exactly the base model, you know that it was looked up and not printed.
 #
 # ## How much is that of the model?
 #
-# > **Guides 000 and 003 say**, of 7B models: LoRA trains roughly 0.1 to 1 % of the parameters, depending on rank
-# > and targets. Guide 002's table has 0.1 to 0.5 %.
+# > **Guides 000 and 003 say**, of 7B models: LoRA trains roughly 0.1 to 1 % of the parameters, depending
+# > on rank and targets. Guide 002's table has 0.1 to 0.5 %.
 #
-# A claim is judged where it was made, so let us count at 7B: four models of 7 to 8 billion parameters, with the
-# three target sets and the four ranks that guide 003 names, 48 settings. Beside them the model of this course,
-# to see what happens when you carry such a sentence to another size.
+# A claim is judged where it was made, so let us count at 7B: four models of 7 to 8 billion parameters,
+# with the three target sets and the four ranks that guide 003 names, 48 settings. Beside them the model
+# of this course, to see what happens when you carry such a sentence to another size.
 
 
 # %% tags=["core"]
@@ -350,18 +352,20 @@ headings = ["setting", "least at 7B (%)", "most at 7B (%)", "in 0.1 to 1 %", "Sm
 Table(headings, rows, "What LoRA trains of all parameters")
 
 # %% [markdown]
-# At 7B the sentence *holds* for most settings, 30 of 48, and what falls out does so at the ends: low ranks on
-# attention alone lie below (rank 8 on q and v, which guide 000 counts among the standard recommendations, trains
-# 0.03 to 0.06 %), ranks of 32 and more on all modules above. Guide 002's narrower 0.1 to 0.5 % is *imprecise*: 22 of 48, and its own recipe, all
-# seven modules at rank 16, is just outside.
+# At 7B the sentence *holds* for most settings, 30 of 48, and what falls out does so at the ends: low
+# ranks on attention alone lie below (rank 8 on q and v, which guide 000 counts among the standard
+# recommendations, trains 0.03 to 0.06 %), ranks of 32 and more on all modules above. Guide 002's narrower
+# 0.1 to 0.5 % is *imprecise*: 22 of 48, and its own recipe, all seven modules at rank 16, is just
+# outside.
 #
 # At 135M only 3 of 12 are inside, and rank 64 on everything is an eighth of the model. Nothing about LoRA has
 # changed, only the width: edges against areas. So give a share only with its model.
 #
 # ## Every rank, every target
 #
-# [Guide 003](../guides.md#guide-003), which is the page of day 78 of its course, sets a *parameter calculator* as
-# its first task: compare ranks 8, 16, 32 and 64 for a 7B model. You have written it already.
+# [Guide 003](../guides.md#guide-003), which is the page of day 78 of its course, sets a *parameter
+# calculator* as its first task: compare ranks 8, 16, 32 and 64 for a 7B model. You have written it
+# already.
 
 # %% tags=["core"]
 llama3 = model_configs.find("llama-3.1-8b")
@@ -390,8 +394,8 @@ print(f"rank 16, all seven: {lora_of(mistral, 16, counting.ALL_LINEAR):,}")
 # So that code cannot have printed it. What could have? Any non-empty subset of the seven modules may be the
 # targets, and there are 127 of them.
 #
-# > **Predict.** With ranks 8, 16, 32 and 64: how many of these 4 x 127 configurations train exactly 27,262,976
-# > parameters?
+# > **Predict.** With ranks 8, 16, 32 and 64: how many of these 4 x 127 configurations train exactly
+# > 27,262,976 parameters?
 
 # %% tags=["core"]
 guess = None  # your guess: how many configurations
@@ -401,8 +405,8 @@ guess = None  # your guess: how many configurations
 #
 # > **15 minutes · ●●○**
 # >
-# > Return every `(rank, targets)` that trains exactly `wanted` parameters, as a sorted list of tuples. `ranks`
-# > are the ranks to try. The targets are a str, joined in the model's order, which is that of
+# > Return every `(rank, targets)` that trains exactly `wanted` parameters, as a sorted list of tuples.
+# > `ranks` are the ranks to try. The targets are a str, joined in the model's order, which is that of
 # > `counting.ALL_LINEAR`: `(8, "q_proj+v_proj")`. An empty list if nothing fits.
 
 
@@ -457,9 +461,9 @@ print(f"its recipe prints {trained:,} of {total:,}, that is {100 * trained / tot
 #
 # ## The adapter's file
 #
-# What you ship is `adapter_model.safetensors`: A and B of every target, by default in float32, behind a header
-# that names each tensor, its shape and its place. So the file is 4 bytes a parameter and a little. Save one
-# and see.
+# What you ship is `adapter_model.safetensors`: A and B of every target, by default in float32, behind a
+# header that names each tensor, its shape and its place. So the file is 4 bytes a parameter and a little.
+# Save one and see.
 
 # %% tags=["core"]
 model = AutoModelForCausalLM.from_pretrained(base_model.bundled_folder(), dtype=torch.float32)
@@ -486,9 +490,9 @@ for rank, targets in ((8, "q+v"), (16, "q+v"), (16, "qkvo"), (16, "all-linear"),
 Table(["adapter", "float32 (MB)", "bfloat16 (MB)"], rows, "Adapter files of Mistral-7B-v0.3, in 10^6 bytes")
 
 # %% [markdown]
-# *Wrong* for that recipe: 168 MB as PEFT saves it, 84 MB in 16 bits (which TRL writes for a 4-bit base). But
-# look what fits: 27,262,976 parameters of 2 bytes are 54.5 MB. The guide's file agrees with its printed line; it
-# is the configuration above them that does not.
+# *Wrong* for that recipe: 168 MB as PEFT saves it, 84 MB in 16 bits (which TRL writes for a 4-bit base).
+# But look what fits: 27,262,976 parameters of 2 bytes are 54.5 MB. The guide's file agrees with its
+# printed line; it is the configuration above them that does not.
 #
 # ## Packed weights
 #
@@ -504,17 +508,17 @@ print("packed:", type(layer.weight).__name__, tuple(layer.weight.shape), layer.w
 print(f"numel {layer.weight.numel():,} for {576 * 192:,} weights")
 
 # %% [markdown]
-# Two weights of 4 bits share a byte, and `numel` counts bytes: 55,296 for 110,592 weights. The elements need
-# not be bytes. With several GPUs one often stores them as bfloat16 (`bnb_4bit_quant_storage`), four weights in
-# each element, so that they can be sharded together with the rest.
+# Two weights of 4 bits share a byte, and `numel` counts bytes: 55,296 for 110,592 weights. The elements
+# need not be bytes. With several GPUs one often stores them as bfloat16 (`bnb_4bit_quant_storage`), four
+# weights in each element, so that they can be sharded together with the rest.
 #
 # ### Exercise 4: count what is packed
 #
 # > **10 minutes · ●○○**
 # >
-# > `parameters` is a list of `(class name, numel, bytes an element)`. Return how many weights they are, an int.
-# > The k_proj above is `("Params4bit", 55_296, 1)`: 110,592 weights. Every other class has one weight an
-# > element.
+# > `parameters` is a list of `(class name, numel, bytes an element)`. Return how many weights they are,
+# > an int. The k_proj above is `("Params4bit", 55_296, 1)`: 110,592 weights. Every other class has one
+# > weight an element.
 
 
 # %% tags=["core"]
@@ -563,9 +567,9 @@ Table(["counted by", "parameters"], rows, "SmolLM2-135M, loaded in NF4")
 # ## The config explorer
 #
 # Day 78's second task: load a 7B model with `BitsAndBytesConfig`, try different target modules, print
-# `print_trainable_parameters()` for each, and make a table. It is a good one. It seems to need a download of 15
-# GB and a GPU, and does not: a count needs shapes. `replace_with_bnb_linear` is what `from_pretrained` calls to
-# put 4-bit layers in place of a model's linear ones.
+# `print_trainable_parameters()` for each, and make a table. It is a good one. It seems to need a download
+# of 15 GB and a GPU, and does not: a count needs shapes. `replace_with_bnb_linear` is what
+# `from_pretrained` calls to put 4-bit layers in place of a model's linear ones.
 
 
 # %% tags=["core"]
@@ -595,8 +599,8 @@ skeleton.print_trainable_parameters()
 predictions.compare(guess, skeleton.get_nb_trainable_parameters()[1] / 1e9, unit="billion", word="printed")
 
 # %% [markdown]
-# Fifty-six billion parameters in a 7B model, and the library prints it without a warning. You can find out why:
-# look at the class and the dtype of one of its weights, and apply your rule.
+# Fifty-six billion parameters in a 7B model, and the library prints it without a warning. You can find
+# out why: look at the class and the dtype of one of its weights, and apply your rule.
 
 # %% tags=["core"]
 weight = skeleton.get_submodule("model.model.layers.0.self_attn.k_proj").base_layer.weight
@@ -604,13 +608,14 @@ print(type(weight).__name__, tuple(weight.shape), weight.dtype, "packed:", weigh
 print(f"the rule says {weights_of([('Params4bit', weight.numel(), weight.element_size())]):,} weights")
 
 # %% [markdown]
-# The rule looks at the *class* of a parameter and trusts that it is packed. This one is not yet: it has its full
-# 1,024 x 4,096 elements, of 4 bytes each, and the rule multiplies by 2 x 4. On a real load the weights are
-# packed on their way to the device; on the meta device nothing is moved, so you must ask for it.
+# The rule looks at the *class* of a parameter and trusts that it is packed. This one is not yet: it has
+# its full 1,024 x 4,096 elements, of 4 bytes each, and the rule multiplies by 2 x 4. On a real load the
+# weights are packed on their way to the device; on the meta device nothing is moved, so you must ask for
+# it.
 #
-# > **Careful.** `print_trainable_parameters()` is right about a 4-bit model once its weights are packed. A total
-# > of nearly eight times the model says that they are not; little more than half of it says that somebody
-# > summed `numel()`.
+# > **Careful.** `print_trainable_parameters()` is right about a 4-bit model once its weights are packed.
+# > A total of nearly eight times the model says that they are not; little more than half of it says that
+# > somebody summed `numel()`.
 
 
 # %% tags=["core"]
@@ -632,10 +637,11 @@ assert sum(p.numel() for p in in_4_bits(mistral).parameters()) == counting.naive
 #
 # > **20 minutes · ●●○**
 # >
-# > For each choice of targets put LoRA of this rank on `in_4_bits(config)` and ask PEFT for its counts. Return
-# > a list of tuples `(label, trained, all)` in the order of `choices`: a str and two ints, those that
-# > `print_trainable_parameters()` prints (`get_nb_trainable_parameters()` returns them). `choices` is a dict
-# > from a label to a list of module names, such as `{"q+v": ["q_proj", "v_proj"], "k": ["k_proj"]}`.
+# > For each choice of targets put LoRA of this rank on `in_4_bits(config)` and ask PEFT for its counts.
+# > Return a list of tuples `(label, trained, all)` in the order of `choices`: a str and two ints, those
+# > that `print_trainable_parameters()` prints (`get_nb_trainable_parameters()` returns them). `choices`
+# > is a dict from a label to a list of module names, such as `{"q+v": ["q_proj", "v_proj"], "k":
+# > ["k_proj"]}`.
 # >
 # > The function will be tried on small models, with choices in any order. Each row must be what a fresh run
 # > with these targets would print.
@@ -667,12 +673,14 @@ choices |= {"k alone": ["k_proj"], "gate and up": ["gate_proj", "up_proj"]}
 rows = []
 for label, trained, total in explore_targets(mistral, 16, choices):
     rows.append([label, trained, total, f"{100 * trained / total:.4f} %"])
-Table(["targets", "trainable params", "all params", "trainable%"], rows, "Mistral-7B in NF4, rank 16, by PEFT")
+Table(
+    ["targets", "trainable params", "all params", "trainable%"], rows, "Mistral-7B in NF4, rank 16, by PEFT"
+)
 
 # %% [markdown]
-# The totals are those of 16 bits: 4 bits change what a parameter weighs and not how many there are. Guide 002's
-# 3,778,682,880 is *wrong* for its own code, which prints 7,289,966,592. It does resemble the naive sum,
-# without being it:
+# The totals are those of 16 bits: 4 bits change what a parameter weighs and not how many there are. Guide
+# 002's 3,778,682,880 is *wrong* for its own code, which prints 7,289,966,592. It does resemble the naive
+# sum, without being it:
 
 # %% tags=["core"]
 naive_sum = counting.naive_4bit(mistral) + lora_of(mistral, 16, counting.ALL_LINEAR)
@@ -681,10 +689,11 @@ print(f"naive sum with the adapter: {naive_sum:,}")
 # %% [markdown]
 # ## Explorer: the parameter calculator
 #
-# Choose model, rank, targets and method; the picture shows which matrices grow, the heading how large the file
-# gets. Try: the smallest rank at which the adapter of SmolLM2's `k_proj` is larger than the matrix (you have
-# seen the number). Then: how much of the adapter is MLP on a model with GQA, and on Llama-2-7B, which has none?
-# `parameter_calculator_explorer.explore("your-model", rank=8, targets="q+v")` starts elsewhere.
+# Choose model, rank, targets and method; the picture shows which matrices grow, the heading how large the
+# file gets. Try: the smallest rank at which the adapter of SmolLM2's `k_proj` is larger than the matrix
+# (you have seen the number). Then: how much of the adapter is MLP on a model with GQA, and on Llama-2-7B,
+# which has none? `parameter_calculator_explorer.explore("your-model", rank=8, targets="q+v")` starts
+# elsewhere.
 
 # %% tags=["core"]
 parameter_calculator_explorer.explore()
@@ -694,8 +703,8 @@ parameter_calculator_explorer.explore()
 #
 # > **Optional · 10 minutes.** Nothing later needs this section.
 #
-# [Guide 001](../guides.md#guide-001) says that `bias="all"` trains the biases too and "adds minor overhead". How
-# minor?
+# [Guide 001](../guides.md#guide-001) says that `bias="all"` trains the biases too and "adds minor
+# overhead". How minor?
 
 # %% tags=["optional"]
 rows = []
@@ -709,9 +718,9 @@ Table(["model", "biases"], rows, 'What bias="all" trains besides')
 # %% [markdown]
 # Llama and Mistral have no biases in their linear layers: there the setting does nothing at all.
 #
-# *DoRA* trains LoRA's matrices and one magnitude for each output of a target. Its paper writes the magnitudes
-# as a 1 x k vector of the norms of a d x k matrix's columns, and guide 002 follows it. Stored weights are out x
-# in, the other way round, and PEFT takes one magnitude an output:
+# *DoRA* trains LoRA's matrices and one magnitude for each output of a target. Its paper writes the
+# magnitudes as a 1 x k vector of the norms of a d x k matrix's columns, and guide 002 follows it. Stored
+# weights are out x in, the other way round, and PEFT takes one magnitude an output:
 
 # %% tags=["optional"]
 dora = LoraConfig(r=16, target_modules="all-linear", use_dora=True, task_type="CAUSAL_LM")
@@ -721,9 +730,10 @@ print(f"{extra:,} magnitudes; outputs of all targets: {sum(counting.dora_by_modu
 assert trained == counting.dora_count(small, 16)
 
 # %% [markdown]
-# [Prompt tuning](../glossary.md#prompt-tuning) learns input vectors; [prefix tuning](../glossary.md#prefix-tuning)
-# learns keys and values for extra positions of each layer. Guide 002 gives $L \cdot p \cdot 2 \cdot
-# d_\mathrm{model}$ for the latter, with Llama-2-7B's numbers. Keys are as wide as `k_proj`:
+# [Prompt tuning](../glossary.md#prompt-tuning) learns input vectors; [prefix
+# tuning](../glossary.md#prefix-tuning) learns keys and values for extra positions of each layer. Guide
+# 002 gives $L \cdot p \cdot 2 \cdot d_\mathrm{model}$ for the latter, with Llama-2-7B's numbers. Keys are
+# as wide as `k_proj`:
 
 # %% tags=["optional"]
 rows = []
@@ -740,8 +750,8 @@ Table(["model", "prompt tuning", "prefix tuning", "guide 002's formula"], rows, 
 #
 # ## Measured claims
 #
-# The five that this notebook has settled, each in its own scope. The cells above show the arithmetic; the other
-# counts that the guides print are on the claims page, `python3 lab.py claims`.
+# The five that this notebook has settled, each in its own scope. The cells above show the arithmetic; the
+# other counts that the guides print are on the claims page, `python3 lab.py claims`.
 
 # %% tags=["core"]
 rows = []

@@ -41,8 +41,8 @@ def summary() -> dict:
 def record_passed(name: str) -> None:
     """Remember that the learner passed an exercise, once. It never raises LabError: the verdict counts more.
 
-    Only in the folder of the progress file, where the learner's kernels start: a worked solution, a script or a
-    test is nobody's progress.
+    Only in the folder of the progress file, where the learner's kernels start: a worked solution, a
+    script or a test is nobody's progress.
     """
     if not Path.cwd().is_relative_to(answer_store.path().parent):
         return

@@ -8,8 +8,14 @@ from tiny_training import tiny_model
 
 from labsupport.core import files
 from labsupport.core.files import LabError
-from labsupport.evaluation import experiments, spectra
-from labsupport.notebooks.nb02_lora_math import low_rank_explorer, questions, spectrum_experiment
+from labsupport.evaluation import experiments, first_steps, full_update, spectra, toy_training
+from labsupport.notebooks.nb02_lora_math import (
+    low_rank_explorer,
+    questions,
+    rank_and_alpha_experiment,
+    spectrum_experiment,
+)
+from labsupport.tasks import tickets
 
 # ---------------------------------------------------------------- the spectrum experiment in small
 
@@ -44,20 +50,21 @@ def test_record(small):
             values = spectra.from_text(metrics["singular_values"][f"{matrix['layer']}.{matrix['module']}"])
             assert len(values) == min(matrix["shape"])
             assert spectra.rank_for_energy(values, 0.9) == matrix["rank_90"]
-    right, sgd, shuffled = (cell["metrics"] for cell in cells)
-    assert right["losses"][0] == sgd["losses"][0] != shuffled["losses"][0]
-    assert "cut" not in sgd and set(right["cut"]) == set(map(str, spectrum_experiment.CUTS))
-    cuts = {int(k): np.mean(v) for k, v in right["cut"].items()}
-    assert all(len(values) == 4 for values in right["cut"].values())
-    assert cuts[576] < cuts[0]  # it has learned something
-    assert cuts[64] == pytest.approx(cuts[576], rel=1e-4)  # no matrix has more than 32
+        assert set(metrics["cut"]) == set(metrics["cut_by_field"]) == set(map(str, spectrum_experiment.CUTS))
+        assert all(len(values) == 4 for values in metrics["cut"].values())
+        whole = {int(rank): np.mean(values) for rank, values in metrics["cut"].items()}
+        assert whole[64] == pytest.approx(whole[576], rel=1e-4)  # no matrix has more than 32
+    values, shuffled, right, sgd = (cell["metrics"] for cell in cells)
+    assert right["losses"][0] == sgd["losses"][0] and values["losses"][0] != right["losses"][0]
+    assert values["losses"] != shuffled["losses"] and values["cut"]["0"] == right["cut"]["0"]
+    assert np.mean(right["cut"]["576"]) < np.mean(right["cut"]["0"])  # it has learned something
+    # Trained on the values alone, the values gain and the form does not.
+    fields = [sum(np.mean(values["cut_by_field"][rank][f]) for f in tickets.FIELDS) for rank in ("0", "576")]
+    assert fields[1] < fields[0]
 
 
 def test_shuffled_rows_are_the_same_messages_with_others_labels():
-    right, shuffled = (
-        spectrum_experiment.training_rows("right"),
-        spectrum_experiment.training_rows("shuffled"),
-    )
+    right, shuffled = (full_update.training_rows(192, answers) for answers in ("right", "shuffled"))
     assert [row["text"] for row in right] == [row["text"] for row in shuffled]
     assert sorted(row["intent"] for row in right) == sorted(row["intent"] for row in shuffled)
     assert sum(a["intent"] != b["intent"] for a, b in zip(right, shuffled, strict=True)) > len(right) / 2
@@ -94,7 +101,35 @@ def test_explorer_without_a_record_says_so(tmp_path, monkeypatch):
 
 
 def test_questions():
-    assert len(questions.QUESTIONS) == 4
-    assert questions.QUESTIONS[0].answer() == 576 * 8
-    for question in questions.QUESTIONS[1:3]:
-        assert sum(choice.right for choice in question.choices) == 1
+    assert questions.QUESTIONS[0].answer() == 4096 * 32
+    assert [sum(c.right for c in q.choices) for q in questions.QUESTIONS[1:4]] == [1, 1, 1]
+
+
+# ---------------------------------------------------------------- rank and alpha
+
+
+def test_rank_and_alpha_in_small(monkeypatch):
+    monkeypatch.setattr(rank_and_alpha_experiment, "RANKS", (2, 8))
+    monkeypatch.setattr(rank_and_alpha_experiment, "SEEDS", range(2))
+    monkeypatch.setattr(rank_and_alpha_experiment, "STEPS", 2)
+    monkeypatch.setattr(rank_and_alpha_experiment, "PLACES", ("seen 1", "fresh 1", "seen 2", "fresh 2"))
+    cell = {"optimizer": "adam", "batch": 4, "width": 16, "row_cosine": 0.0}
+    found = rank_and_alpha_experiment.run(cell)
+    assert found["ranks"] == [2, 8] and set(found["exponent"]) == set(toy_training.RULES)
+    fixed, doubled, rslora = (np.mean(found["exponent"][rule]["fresh 1"]) for rule in toy_training.RULES)
+    assert doubled - fixed == pytest.approx(1, abs=0.01) and rslora - fixed == pytest.approx(0.5, abs=0.01)
+
+
+def test_published_exponents_follow_the_alignment():
+    """What the notebook says decides: the measured exponents lie on the curve of the two sums."""
+    cells = experiments.published("rank_and_alpha")["cells"]
+    toys = [cell for cell in cells if "optimizer" in cell["cell"] and "lr" not in cell["cell"]]
+    for cell in toys:
+        less = {"adam": 1, "sgd": 2}[cell["cell"]["optimizer"]]
+        for place in ("seen 1", "fresh 1"):
+            metrics = cell["metrics"]
+            measured = np.mean(metrics["exponent"]["alpha fixed"][place])
+            expected = first_steps.expected_exponent(
+                cell["cell"]["optimizer"], metrics["alignment"][place], metrics["ranks"]
+            )
+            assert measured == pytest.approx(expected - less, abs=0.15), cell["cell"]

@@ -107,7 +107,9 @@ DEPRECATED = {"gradient_checkpointing", "warmup_ratio", "torch_dtype", "tokenize
 
 @pytest.mark.parametrize("path", MASTERS, ids=lambda p: p.stem)
 def test_cells_need_no_network(path):
-    assert not re.search(r"https?://|\b(urllib|load_dataset)\b|\brequests\.|import requests", path.read_text())
+    assert not re.search(
+        r"https?://|\b(urllib|load_dataset)\b|\brequests\.|import requests", path.read_text()
+    )
 
 
 @pytest.mark.slow

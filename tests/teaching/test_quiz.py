@@ -227,7 +227,7 @@ def test_plain_call_prints_the_verdict_and_records_it(capsys):
     second = answer_store.load()[0]["first_fine_tune/nll-of-blind-guessing"]
     assert second | {"asked": ""} == first | {"answer": "31.120 nats", "right": True, "asked": ""}
     quiz.solution("01.1")
-    assert capsys.readouterr().out.startswith("From {\"intent\" to </s>")
+    assert capsys.readouterr().out.startswith('From {"intent" to </s>')
 
 
 def test_plain_call_takes_a_key_for_a_number(capsys):
