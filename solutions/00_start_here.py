@@ -319,7 +319,7 @@ Table(["prompt", "tokens", "of which all messages share"], lines)
 # whether that was its first choice. One pass answers this for all places at once. By hand, for an answer of
 # five tokens:
 #
-# | the right token | its probability | first choice? | $-\ln p$ |
+# | the right token | its probability | first choice? | −ln p |
 # |---|---:|---|---:|
 # | `{"intent":"` | 0.90 | yes | 0.11 |
 # | `return` | 0.20 | no, `defect` had 0.60 | 1.61 |

@@ -631,7 +631,7 @@ Table(["production message", f"after {other_steps[-1]} steps", "right answer"], 
 # how likely it found the right next token, and whether that was its first choice. By hand, for a right answer
 # of five tokens (numbers made up):
 #
-# | right token | its probability | the model's first choice | $-\ln p$ |
+# | right token | its probability | the model's first choice | −ln p |
 # |---|---:|---|---:|
 # | `{"intent":"` | 1.00 | the same | 0.00 |
 # | `exchange` | 0.30 | `change`, with 0.60 | 1.20 |

@@ -21,7 +21,8 @@ BROWSER_OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-ADMITTED = ("data:", "blob:")
+# JupyterLab asks for an attachment: before it finds the picture inside the notebook.
+ADMITTED = ("attachment:", "data:", "blob:")
 KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 # JupyterLab hands widgets' messages to a thread of their own in the kernel, so that a reply to another
 # request proves nothing: count what was sent and is not done.
@@ -127,7 +128,11 @@ class Notebook:
             assert sign not in shown, shown
         for image in self.output("img").all():
             assert len(image.get_attribute("alt") or "") >= 30
-        assert self.problems == []
+        for image in self.page.locator(".jp-NotebookPanel:visible .jp-RenderedMarkdown img").all():
+            assert image.evaluate("image => image.complete && image.naturalWidth > 0"), image.get_attribute(
+                "src"
+            )
+        assert self.problems == [], self.problems
         assert self.lab.asked == []
 
     def tab_into(self, selector: str, number: int = 0) -> None:
