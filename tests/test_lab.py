@@ -213,7 +213,7 @@ def test_ctrl_c_ends_the_waiting_and_leaves_the_first_alone(started):
     assert "Waiting" in second.stderr.readline()
     second.send_signal(signal.SIGINT)
     said, complaints = second.communicate(timeout=60)
-    assert (second.returncode, said) == (2, "")
+    assert (second.returncode, said) == (130, "")
     assert complaints == "Stopped. Run the same command again to go on.\n"
     assert first.poll() is None
 

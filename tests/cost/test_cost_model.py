@@ -77,7 +77,7 @@ def test_a_data_file_that_is_none_is_named(tmp_path):
     broken.write_text("{not json}\n")
     empty.write_text("\n")
     for path, words in (
-        (broken, "not JSON Lines"),
+        (broken, "broken.jsonl, line 1, is not JSON"),
         (empty, "holds no rows"),
         (tmp_path / "no", "Cannot read"),
     ):

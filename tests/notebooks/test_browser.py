@@ -44,6 +44,11 @@ def notebook(chromium, lab, name):
         yield edition
 
 
+SCROLLS = (
+    "What was written; F1 by field"  # notebook 01's table of eight columns: it scrolls in a small window
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IN_BROWSER)
 def test_notebook_runs_from_top_to_bottom(notebook, lab, name):
@@ -57,7 +62,9 @@ def test_notebook_runs_from_top_to_bottom(notebook, lab, name):
         answer(notebook, lab, name)
         notebook.shoot(f"{name}-quiz", ".lab-quiz")
     notebook.shoot(name)
-    assert [notebook.cut_off(width) for width in browser_lab.NARROW] == [[], []]
+    for width in browser_lab.NARROW:
+        wide = [told for told in notebook.cut_off(width) if not told.startswith(SCROLLS)]
+        assert wide == [], width
     notebook.expect_accessible(".jp-OutputArea-output")
     notebook.expect_accessible(".jp-MarkdownCell .jp-RenderedMarkdown", but=browser_lab.LINKS)
     notebook.expect_no_error()

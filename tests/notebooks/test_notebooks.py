@@ -69,7 +69,9 @@ def test_student_stubs_count_as_not_attempted(path):
     # Run the stub cells alone, with the imports they need, as a learner who has done nothing.
     sources = [c.source for c in code_cells(path) if ".check(" in c.source]
     assert sources
-    imports = f"import torch\nfrom labsupport.notebooks.nb{path.stem} import exercises\n"
+    imports = (
+        f"import torch\nfrom torch import nn\nfrom labsupport.notebooks.nb{path.stem} import exercises\n"
+    )
     for source in sources:
         assert "raise NotImplementedError" in source
         body, check = source.rsplit("\n", 1)
