@@ -25,7 +25,7 @@ class Setup:
     but for 4 bits. padded: rows of different lengths, filled up and masked; else packed, without a mask.
     trainer: "sft" is TRL's SFTTrainer, "plain" a loop that lets the model compute its loss from full logits.
     supervised: the share of a row's tokens that is trained on, which only TRL's fused head makes use of.
-    accumulation: micro-batches of `batch` rows an optimizer step. dropout: LoRA's.
+    accumulation: micro-batches of `batch` rows an optimizer step.
     """
 
     config: dict
@@ -44,7 +44,6 @@ class Setup:
     trainer: str = "plain"
     supervised: float = 1.0
     accumulation: int = 1
-    dropout: float = 0.0
 
     @property
     def four_bit(self) -> bool:
@@ -125,8 +124,6 @@ def _check_sizes(setup: Setup) -> None:
         raise LabError(
             f"supervised is {setup.supervised!r}: it is a share of the tokens, above 0, at most 1."
         )
-    if not 0 <= setup.dropout < 1:
-        raise LabError(f"dropout is {setup.dropout!r}: it is a share, at least 0 and below 1.")
     positions = setup.config.get("max_position_embeddings")
     if positions and setup.length > positions:
         raise LabError(

@@ -15,11 +15,11 @@ from labsupport.memory import autocasting
 
 
 @contextlib.contextmanager
-def in_use(fused_tiles: bool = True):
+def in_use(trainer: str = "plain", fused_tiles: bool = True):
     """The stand-ins serve inside, for what is on the meta device; all is put back at the end.
 
-    fused_tiles: TRL's head as it runs on a GPU, with Triton and on supervised positions alone; else as on a
-    processor.
+    trainer: "sft" for what TRL's step needs besides. fused_tiles: its head as it runs on a GPU, with Triton
+    and on supervised positions alone; else as on a processor.
     """
     import bitsandbytes.functional
     import bitsandbytes.nn
@@ -40,15 +40,8 @@ def in_use(fused_tiles: bool = True):
         (conversion, "convert_peft_config_for_transformers", lambda config, model, conversions: None),
     ]
     places = [(owner, name, _on_meta_only(new, getattr(owner, name))) for owner, name, new in places]
-    # The fused AdamW works in place; on meta torch refuses to begin.
-    places.append(
-        (
-            sys.modules[torch.optim.Adam.__module__],
-            "_device_dtype_check_for_fused",
-            lambda *arguments, **options: None,
-        )
-    )
-    places += [*autocasting.stand_ins(), *(fused_head_of_a_gpu() if fused_tiles else [])]
+    if trainer == "sft":
+        places += [fused_adamw(), *autocasting.stand_ins(), *(fused_head_of_a_gpu() if fused_tiles else [])]
     before = [(owner, name, getattr(owner, name, None)) for owner, name, _ in places]
     # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.
     codes = bitsandbytes.functional.name2qmap
@@ -73,6 +66,12 @@ def _on_meta_only(stand_in, real):
         return chosen(first, *args, **options)
 
     return either
+
+
+def fused_adamw() -> tuple:
+    """The fused AdamW works in place; on meta torch refuses to begin."""
+    adam = sys.modules[torch.optim.Adam.__module__]
+    return adam, "_device_dtype_check_for_fused", lambda *arguments, **options: None
 
 
 def fused_head_of_a_gpu() -> list[tuple]:

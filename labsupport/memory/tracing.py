@@ -14,13 +14,11 @@ import weakref
 import torch
 from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
 from torch.utils._python_dispatch import TorchDispatchMode
-from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
 from labsupport.allocations.streams import Block, Stream, no_sweeps
 from labsupport.memory import autocasting, stand_ins, trainer_step, workload
 from labsupport.memory.setup import Setup
 
-TILE = _CHUNKED_LOGPROB_CHUNK_SIZE  # words of the vocabulary that TRL's fused head takes at once
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
 _RESULTS: dict = {}
 
@@ -98,6 +96,7 @@ class Recorder(TorchDispatchMode):
         self.phase, self.layer, self.step, self.device = "load", None, 0, "meta"
         self.supervised = 0  # positions that a mask of labels picks
         self.fused_head = False
+        self.logits_widths = {vocabulary}
         self._vocabulary = vocabulary
         self._numbers: dict[int, int] = {}  # storage's address: block
         self._forward: set[int] = set()  # made while gradients are recorded: forward, or recomputed
@@ -158,7 +157,7 @@ class Recorder(TorchDispatchMode):
         layer = self.layer
         if layer is None and self.phase == "optimizer":
             layer = self._layer_of(inputs)
-        is_logits = tensor.dim() > 1 and tensor.shape[-1] in (self._vocabulary, TILE)
+        is_logits = tensor.dim() > 1 and tensor.shape[-1] in self.logits_widths
         self.note_storage(tensor, layer, "logits" if is_logits else "temporaries")
         if torch.is_grad_enabled():
             self._forward.add(self._numbers[tensor.untyped_storage()._cdata])
@@ -221,13 +220,14 @@ def record_steps(
 
     The history is one step for each entry, a share of the row length. From the second step on the
     optimizer's states exist: that is the steady state. `built` holds models of earlier calls with the same
-    config, depth and device: one that serves again is not built again, a new one is added.
+    config, depth and device: one that serves again is not built again, a new one is added. fused_tiles: see
+    `stand_ins.in_use`.
     """
     built = {} if built is None else built
     model_key = dataclasses.replace(
         setup, config=None, batch=1, length=1, padded=True, optimizer="adamw", supervised=1.0, accumulation=1
     )
-    with stand_ins.in_use(fused_tiles) if device == "meta" else contextlib.nullcontext():
+    with stand_ins.in_use(setup.trainer, fused_tiles) if device == "meta" else contextlib.nullcontext():
         if model_key not in built:
             built[model_key] = workload.build_model(setup, depth, device)
         model = built[model_key]
@@ -247,6 +247,8 @@ def _record(setup: Setup, model, depth: int, device: str, history) -> Stream:
     optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
     recorder = Recorder(depth, model.config.vocab_size)
     recorder.device, recorder.fused_head = device, setup.trainer == "sft"
+    if recorder.fused_head:
+        recorder.logits_widths.add(trainer_step.tile_width())
     hooks = [*_note_weights(recorder, model), *_watch_layers(recorder, model)]
     held = []  # the last outputs live on until the next ones replace them, as in a loop's variable
     try:
@@ -261,10 +263,7 @@ def _record(setup: Setup, model, depth: int, device: str, history) -> Stream:
             )
             enter = functools.partial(_enter, recorder)
             with recorder:
-                if setup.trainer == "sft":
-                    trainer_step.training_step(model, batches, optimizer, enter)
-                else:
-                    workload.training_step(model, batches, optimizer, held, enter)
+                workload.training_step(setup, model, batches, optimizer, held, enter)
                 _name_states(recorder, optimizer)
     finally:
         recorder.stop()

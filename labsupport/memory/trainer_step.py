@@ -9,7 +9,6 @@ forward. It does not call prepare_model_for_kbit_training.
 from __future__ import annotations
 
 import torch
-from trl.trainer.utils import add_fused_lm_head
 
 from labsupport.memory import autocasting
 from labsupport.memory.setup import Setup
@@ -19,6 +18,8 @@ LOGGED = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the fuse
 
 def prepare(model, setup: Setup):
     """The model as SFTTrainer's constructor leaves it, in place."""
+    from trl.trainer.utils import add_fused_lm_head  # takes a second, which a plain loop need not wait
+
     is_peft = hasattr(model, "peft_config")
     if setup.four_bit:
         for name, parameter in model.named_parameters():
@@ -30,18 +31,18 @@ def prepare(model, setup: Setup):
     return model
 
 
-def training_step(model, batches: list[dict], optimizer, enter=lambda phase: None) -> None:
-    """One optimizer step over the micro-batches."""
-    device = batches[0]["input_ids"].device.type
-    for batch in batches:
-        enter("forward")
-        with autocasting.of_step(device):
-            loss(model, batch, device).backward()
-    enter("optimizer")
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=False)
-    optimizer.step()
-    model.zero_grad()
+def tile_width() -> int:
+    """How many words of the vocabulary TRL's fused head takes at once."""
+    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
+
+    return _CHUNKED_LOGPROB_CHUNK_SIZE
+
+
+def forward_and_backward(model, batch: dict) -> None:
+    """One micro-batch: the loss and its gradients."""
+    device = batch["input_ids"].device.type
+    with autocasting.of_step(device):
+        loss(model, batch, device).backward()
 
 
 def loss(model, batch: dict, device: str) -> torch.Tensor:

@@ -59,9 +59,9 @@ def real_peak(setup: Setup, micro_batches: int = 1) -> int:
     model = workload.build_model(setup, setup.config["num_hidden_layers"], "cpu")
     optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
     batch = workload.batch_for(setup, "cpu")
-    now = sum(held_bytes(model).values()) + sum(tensor.nbytes for tensor in batch.values())
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    held = sum(held_bytes(model).values()) + sum(tensor.nbytes for tensor in batch.values())
+
+    def steps():
         for _ in range(2):
             for _ in range(micro_batches):
                 output = model(**batch)
@@ -69,7 +69,17 @@ def real_peak(setup: Setup, micro_batches: int = 1) -> int:
             torch.nn.utils.clip_grad_norm_(workload.trainable_parameters(model), 1.0, foreach=False)
             optimizer.step()
             optimizer.zero_grad()
-    highest = now
+
+    return profiled_peak(held, steps)
+
+
+def profiled_peak(held: int, steps: Callable[[], object]) -> int:
+    """The most bytes alive on the processor during steps(), by torch.profiler's note of each allocation and
+    release. held: bytes that are there before."""
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        steps()
+    now = highest = held
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()

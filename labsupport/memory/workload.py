@@ -69,7 +69,6 @@ def with_adapters(model, setup: Setup):
     lora = LoraConfig(
         r=setup.rank,
         lora_alpha=2 * setup.rank,
-        lora_dropout=setup.dropout,
         target_modules=targets,
         use_rslora=setup.method == "rslora",
         use_dora=setup.method.endswith("dora"),
@@ -111,14 +110,24 @@ def batch_for(setup: Setup, device: str = "meta", share: float = 1.0) -> dict[st
     return batch
 
 
-def training_step(model, batches: list[dict], optimizer, held: list, enter=lambda phase: None) -> None:
-    """One step of a plain loop over its micro-batches. `held` keeps the outputs, as its variable does."""
+def training_step(
+    setup: Setup, model, batches: list[dict], optimizer, held: list, enter=lambda phase: None
+) -> None:
+    """One optimizer step over its micro-batches, as the setup's trainer takes it. A plain loop drops its
+    gradients before the forward pass, and `held` keeps its outputs, as its variable does; TRL does neither."""
+    plain = setup.trainer == "plain"
     enter("forward")
-    optimizer.zero_grad()
+    if plain:
+        optimizer.zero_grad()
     for batch in batches:
         enter("forward")
-        held[:] = [model(**batch)]
-        (held[0].loss / len(batches)).backward()
+        if plain:
+            held[:] = [model(**batch)]
+            (held[0].loss / len(batches)).backward()
+        else:
+            trainer_step.forward_and_backward(model, batch)
     enter("optimizer")
     torch.nn.utils.clip_grad_norm_(trainable_parameters(model), 1.0, foreach=False)
     optimizer.step()
+    if not plain:
+        model.zero_grad()

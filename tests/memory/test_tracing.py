@@ -1,7 +1,6 @@
 """The tracer against torch.profiler, copied layers and repeated steps against recorded ones."""
 
 import dataclasses
-import gc
 from unittest import mock
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from small_runs import small, told
 
 from labsupport.allocations import caching_allocator, streams
-from labsupport.memory import footprint, tracing, trainer_step, workload
+from labsupport.memory import footprint, tracing, watching, workload
 from labsupport.memory.setup import Setup
 
 
@@ -30,34 +29,18 @@ def real_model(setup: Setup):
 
 def measured_peak(setup: Setup, model) -> int:
     """Bytes at the peak of two real steps on the CPU, by torch.profiler."""
-    from torch.profiler import ProfilerActivity, profile
-
     optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
     batches = [workload.batch_for(setup, "cpu") for _ in range(setup.accumulation)]
-    live = {}
-    inputs = [tensor for batch in batches for tensor in batch.values()]
-    for tensor in [*model.parameters(), *model.buffers(), *inputs]:
-        state = getattr(tensor, "quant_state", None)
-        parts = [tensor]
-        while state is not None:
-            parts += [part for part in (state.absmax, state.code, state.offset) if part is not None]
-            state = state.state2
-        live |= {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
-    held = []
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    inputs = sum(tensor.nbytes for batch in batches for tensor in batch.values())
+    outputs = []
+
+    def steps():
         for _ in range(2):
-            if setup.trainer == "sft":
-                trainer_step.training_step(model, batches, optimizer)
-            else:
-                workload.training_step(model, batches, optimizer, held)
+            workload.training_step(setup, model, batches, optimizer, outputs)
+
+    found = watching.profiled_peak(sum(watching.held_bytes(model).values()) + inputs, steps)
     optimizer.zero_grad()  # the model may be measured again
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    now = highest = sum(live.values())
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        highest = max(highest, now)
-    return highest
+    return found
 
 
 def traced_peak(setup: Setup) -> int:
