@@ -114,7 +114,7 @@ def training_step(
     setup: Setup, model, batches: list[dict], optimizer, held: list, enter=lambda phase: None
 ) -> None:
     """One optimizer step over its micro-batches, as the setup's trainer takes it. A plain loop drops its
-    gradients before the forward pass, and `held` keeps its outputs, as its variable does; TRL does neither."""
+    gradients before the forward pass, and `held` keeps its outputs, as its variable does; TRL does not."""
     plain = setup.trainer == "plain"
     enter("forward")
     if plain:

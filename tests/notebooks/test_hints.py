@@ -7,21 +7,12 @@ import ast
 import re
 
 import pytest
-from test_learner import Kernel
 
 from labsupport.upkeep import notebook_builder
 
 pytestmark = pytest.mark.slow
 
 HINT = re.compile(r"(?m)^# (exercises\.\w+\.hint\(\))")
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    kernel = Kernel(tmp_path_factory.mktemp("my_work"))
-    yield kernel
-    kernel.client.stop_channels()
-    kernel.manager.shutdown_kernel(now=True)
 
 
 def imports(sources: list[str]) -> str:

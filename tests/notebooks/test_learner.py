@@ -4,11 +4,9 @@ Notebook 03, because it trains nothing: its cells are run in order, some of them
 browser (choose an answer, turn a knob, restart) stands in test_browser.py and test_browser_frame.py.
 """
 
-import os
 import re
 
 import pytest
-from jupyter_client.manager import start_new_kernel
 
 from labsupport.core.files import ROOT
 from labsupport.upkeep import notebook_builder
@@ -16,38 +14,6 @@ from labsupport.upkeep import notebook_builder
 pytestmark = pytest.mark.slow
 
 MASTER = ROOT / "solutions" / "03_counting_parameters.py"
-SECONDS = 300  # for a cell: a busy machine is no failure
-
-
-class Kernel:
-    """A running kernel; `run` gives all that a cell showed, as text."""
-
-    def __init__(self, folder):
-        places = {"LAB_PROGRESS": str(folder / "progress.json"), "LAB_PROFILE": "smoke", "LAB_STRICT": "0"}
-        self.manager, self.client = start_new_kernel(cwd=str(folder), env={**os.environ, **places})
-
-    def run(self, source: str) -> str:
-        shown = []
-
-        def see(message):
-            content = message["content"]
-            assert message["msg_type"] != "error", "\n".join(content["traceback"])
-            shown.append(content.get("text") or content.get("data", {}).get("text/plain") or "")
-
-        self.client.execute_interactive(source, output_hook=see, timeout=SECONDS)
-        return "\n".join(shown)
-
-    def restart(self):
-        self.manager.restart_kernel(now=True)
-        self.client.wait_for_ready(timeout=SECONDS)
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    kernel = Kernel(tmp_path_factory.mktemp("my_work"))
-    yield kernel
-    kernel.client.stop_channels()
-    kernel.manager.shutdown_kernel(now=True)
 
 
 @pytest.fixture(scope="module")

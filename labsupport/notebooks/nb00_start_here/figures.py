@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from labsupport.baselines import comparisons
-from labsupport.core import plots
-
-# By set: colour, marker, how far above or below the method's line.
-LOOK = {"test_lookalike": (plots.BLUE, "s", -0.17), "test_production": (plots.ORANGE, "o", 0.17)}
+from labsupport.baselines.forest import LOOK, exact_match
 
 
 def forest(methods: dict, title: str):
-    """A line a method and a mark a set at its share, with the 95 % interval. methods: as
-    `comparisons.methods` returns them. Returns the figure, to be given to plots.show."""
-    fig, axes = plots.figure(height=4.2)
-    for split, (colour, marker, shift) in LOOK.items():
-        for place, results in enumerate(methods.values()):
-            mean, low, high = (100 * value for value in comparisons.interval(results[split], split))
-            axes.plot([low, high], [place + shift] * 2, color=colour, linewidth=1.6)
-            label = split.removeprefix("test_") if place == 0 else None
-            axes.plot(mean, place + shift, marker, color=colour, linestyle="none", label=label)
-    axes.set_yticks(range(len(methods)), list(methods))
-    axes.set(xlabel="exact match (%), with 95 % interval", xlim=(-1, None), title=title)
-    axes.invert_yaxis()
-    axes.legend(loc="lower right")
-    return fig
+    """Every method's exact match with its 95 % interval. methods: as `comparisons.methods` returns them.
+    Returns the figure, to be given to plots.show."""
+    shares = {}
+    for split in LOOK:
+        intervals = {name: comparisons.interval(each[split], split) for name, each in methods.items()}
+        shares[split] = {name: tuple(100 * value for value in found) for name, found in intervals.items()}
+    return exact_match(shares, title)
 
 
 def in_words(methods: dict) -> str:

@@ -190,7 +190,7 @@ def _corner(update, rank):
 
 cut = Exercise(
     name="lora_math.cut",
-    reference=lambda update, rank: _kept(update, slice(0, rank)),
+    reference=lambda update, rank: spectra.low_rank(torch.linalg.svd(update, full_matrices=False), rank),
     cases=_cut_cases,
     mistakes=told(
         lambda update, rank: _kept(update, slice(-rank, None)),

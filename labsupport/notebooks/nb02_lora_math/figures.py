@@ -34,7 +34,7 @@ def exponents(cells: list[dict], ranks: list[int]):
     for optimizer, colour, marker, factor in (("adam", plots.BLUE, "o", 1), ("sgd", plots.ORANGE, "s", 2)):
         points = []
         for cell in cells:
-            if cell["cell"].get("optimizer") == optimizer and "lr" not in cell["cell"]:
+            if cell["cell"]["optimizer"] == optimizer:
                 found = cell["metrics"]
                 for place in ("seen 1", "fresh 1"):
                     measured = statistics.mean(found["exponent"]["alpha fixed"][place])
