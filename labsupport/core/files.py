@@ -54,6 +54,17 @@ def short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte-order mark, which some editors put first. LabError for a file
+    that cannot be read or is no such text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LabError(f"Cannot read {short(path)}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise LabError(f"{short(path)} is not UTF-8 text (byte {error.start}).") from error
+
+
 def read_json(path: Path) -> dict | list | None:
     """The object or list in a JSON file; None for whatever is wrong with it.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labsupport.core import upstream
-from labsupport.core.files import LabError, short
+from labsupport.core.files import LabError, read_text, short
 
 
 def read(path: Path, schema: dict, check: Callable[[dict], None], unique: tuple[str, ...]) -> list[dict]:
@@ -18,12 +18,7 @@ def read(path: Path, schema: dict, check: Callable[[dict], None], unique: tuple[
     """
     rows: list[dict] = []
     seen: dict[tuple, int] = {}
-    try:
-        text = path.read_text(encoding="utf-8-sig").rstrip("\n")
-    except OSError as error:
-        raise LabError(f"Cannot read {short(path)}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise LabError(f"{short(path)} is not UTF-8 text (byte {error.start}).") from error
+    text = read_text(path).rstrip("\n")
     for number, line in enumerate(text.split("\n") if text else [], start=1):
         try:
             row = parse(line, schema)

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from labsupport.core.files import LabError, short
+from labsupport.core.files import LabError, read_text, short
 
 CHARACTERS_A_TOKEN = 4
 
@@ -15,12 +15,7 @@ def row_lengths(path: str | Path) -> list[int]:
     """Tokens of each row of a file of JSON Lines or of one JSON array, at 4 characters a token. LabError,
     naming file and line, if it is neither."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
-    except OSError as error:
-        raise LabError(f"Cannot read {short(path)}: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise LabError(f"{short(path)} is not UTF-8 text (byte {error.start}).") from error
+    text = read_text(path)
     if text.lstrip().startswith("["):
         rows = parsed(text, f"{short(path)} begins like a JSON array and")
     else:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from labsupport.core.files import ROOT, LabError, short
+from labsupport.core.files import ROOT, read_text
 
 SOLUTIONS = ROOT / "solutions"
 
@@ -39,16 +39,6 @@ class Head:
 def masters(folder: Path = SOLUTIONS) -> list[Path]:
     """The masters in course order."""
     return sorted(folder.glob("[0-9][0-9]_*.py"))
-
-
-def read_text(master: Path) -> str:
-    """The master's text. LabError for a file that cannot be read or is not UTF-8."""
-    try:
-        return master.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LabError(f"Cannot read {short(master)}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise LabError(f"{short(master)} is not UTF-8 text (byte {error.start}).") from error
 
 
 def of(master: Path) -> Head:

@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from labsupport.core import course, schematics
-from labsupport.core.files import ROOT, LabError, short, write_atomically
+from labsupport.core.files import ROOT, LabError, read_text, short, write_atomically
 from labsupport.upkeep import contents, heads
 
 SOLUTIONS = ROOT / "solutions"
@@ -125,7 +125,7 @@ def edition(master: Path, change) -> NotebookNode:
             f"{short(master)}: a master's name has at most 60 letters, digits, dashes and "
             "underscores, because the cell ids begin with it."
         )
-    text = heads.read_text(master)
+    text = read_text(master)
     check_markers(text, short(master))
     cells = jupytext.reads(text, fmt="py:percent").cells
     for number, cell in enumerate(cells, start=1):
