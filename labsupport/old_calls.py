@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from labsupport.memory import planning
 from labsupport.memory.setup import Setup, config_named
 from labsupport.models import chat
+from labsupport.planning import planner
 from labsupport.sizes import gpus, model_configs
 
 FIELDS = {
@@ -18,11 +18,11 @@ FIELDS = {
 
 
 def plan(model: str | dict, method: str = "lora", *, gpu=None, suggest: bool = True, **options):
-    """`planning.plan` by the name of a model or a configuration, and a card's name or GiB."""
+    """`planner.plan` by the name of a model or a configuration, and a card's name or GiB."""
     config = model_configs.checked(dict(model)) if isinstance(model, dict) else config_named(model)
     fields = {FIELDS.get(name, name): value for name, value in options.items()}
     card = None if gpu is None else gpus.find(gpu)
-    return planning.plan(Setup(config, method, **{"length": 512} | fields), card, suggest)
+    return planner.plan(Setup(config, method, **{"length": 512} | fields), card, suggest)
 
 
 def pad_left(sequences: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -75,7 +75,8 @@ from labsupport.core import plots, profiles, upstream
 from labsupport.core.tables import Table
 from labsupport.cost import cost_model
 from labsupport.explorers import cost_estimator_explorer, vram_planner_explorer
-from labsupport.memory import closed_form, planning, prose, tracing, watching
+from labsupport.memory import tracing, watching
+from labsupport.planning import closed_form, planner, prose
 from labsupport.memory.setup import Setup
 from labsupport.notebooks.nb05_memory_and_cost import exercises, figures, step
 from labsupport.sizes import counting, gpus, model_configs
@@ -499,8 +500,8 @@ Table(["micro-batches a step", "peak, MB", "more than with one, MB"], rows, "Rea
 guess = None  # your guess, in percent
 
 # %% tags=["core"]
-plain = planning.plan(start)
-light = planning.plan(replace(start, optimizer="adamw_8bit"))
+plain = planner.plan(start)
+light = planner.plan(replace(start, optimizer="adamw_8bit"))
 change = 100 * (1 - light.peak_allocated_gib / plain.peak_allocated_gib)
 predictions.compare(guess, change, unit="%", word="predicted")
 
@@ -517,7 +518,7 @@ changes = {
 }
 rows = []
 for name, options in changes.items():
-    found = planning.plan(replace(start, **options))
+    found = planner.plan(replace(start, **options))
     more = found.peak_allocated_gib - plain.peak_allocated_gib
     rows.append([name, f"{found.peak_allocated_gib:.1f}", f"{more:+.2f}", found.phase])
 Table(["change", "GiB", "more, GiB", "peak in"], rows, "Predicted, Llama-3.1-8B; NF4 not checked on a GPU")
@@ -614,12 +615,12 @@ Table(
 #
 # ## The course's planner
 #
-# `planning.plan`, which is behind `python3 lab.py plan`, traces instead of adding up, and predicts what is
+# `planner.plan`, which is behind `python3 lab.py plan`, traces instead of adding up, and predicts what is
 # reserved as well. `tests/memory/test_planning.py` holds it to the GPU measurements that PEFT publishes of
 # its own benchmark.
 
 # %% tags=["core"]
-print(prose.report(planning.plan(Setup(llama3, "qlora", batch=2, length=1024), card)))
+print(prose.report(planner.plan(Setup(llama3, "qlora", batch=2, length=1024), card)))
 
 # %% [markdown]
 # ## What it costs

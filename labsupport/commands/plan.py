@@ -49,7 +49,7 @@ def run(asked: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from labsupport.memory import planning, prose
+    from labsupport.planning import planner, prose
     from labsupport.sizes import gpus
 
     setup = _run_options.setup(
@@ -63,6 +63,6 @@ def run(asked: argparse.Namespace) -> int:
         padded=asked.padded,
         attention=asked.attention,
     )
-    found = planning.plan(setup, None if asked.gpu is None else gpus.find(asked.gpu))
+    found = planner.plan(setup, None if asked.gpu is None else gpus.find(asked.gpu))
     print(json.dumps(dataclasses.asdict(found), indent=1) if asked.json else prose.report(found))
     return 0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from labsupport.core import text
 from labsupport.core.files import LabError
-from labsupport.memory import closed_form, prose
 from labsupport.memory.setup import Setup
+from labsupport.planning import closed_form, prose
 from labsupport.sizes import counting, gpus
 
 PRODUCT = 2  # operations of a token with one weight: a multiplication and an addition

@@ -11,8 +11,8 @@ from labsupport.core import plots
 from labsupport.core.files import LabError
 from labsupport.core.text import span
 from labsupport.cost import cost_model
-from labsupport.memory import prose
 from labsupport.memory.setup import FOUR_BIT, METHODS, Setup, checked, config_named
+from labsupport.planning import prose
 from labsupport.sizes import gpus as cards
 from labsupport.sizes import model_configs
 from labsupport.teaching.explorer_shell import Explorer, View

@@ -13,8 +13,8 @@ import ipywidgets as widgets
 
 from labsupport.allocations.streams import CATEGORIES, GIB
 from labsupport.core import dtypes, plots, text
-from labsupport.memory import closed_form, footprint, planning, prose
 from labsupport.memory.setup import METHODS, OPTIMIZERS, Setup, checked, config_named
+from labsupport.planning import closed_form, footprint, planner, prose
 from labsupport.sizes import counting, gpus, model_configs
 from labsupport.teaching.explorer_shell import Explorer, View
 
@@ -52,9 +52,9 @@ def accuracy(setup: Setup) -> tuple[float, float, float]:
 
 
 @functools.cache
-def traced_plan(model: str, gpu: str | float, **fields) -> planning.Plan:
+def traced_plan(model: str, gpu: str | float, **fields) -> planner.Plan:
     """The traced plan of a model's Setup with these fields. Takes seconds, but once a setting only."""
-    return planning.plan(Setup(config_named(model), **fields), gpus.find(gpu), suggest=False)
+    return planner.plan(Setup(config_named(model), **fields), gpus.find(gpu), suggest=False)
 
 
 def view(
@@ -123,7 +123,7 @@ def verdict(margin: float, card: gpus.Card, unsure: bool = False) -> str:
     return f"it {'fits' if margin >= 0 else 'does not fit'} {card.sold_as}, {words}"
 
 
-def table(setup: Setup, card: gpus.Card, parts: dict, phase: str, plan: planning.Plan | None):
+def table(setup: Setup, card: gpus.Card, parts: dict, phase: str, plan: planner.Plan | None):
     """A row for each category, then the peak, what the allocator holds, the card and what is left."""
     usable = footprint.usable_gib(card)
     peak = sum(parts.values())
@@ -174,7 +174,7 @@ def accuracy_note(setup: Setup) -> str:
     return f"{found} with DoRA: trace it" if setup.method.endswith("dora") else found
 
 
-def figure(what: str, setup: Setup, card: gpus.Card, parts: dict, plan: planning.Plan | None):
+def figure(what: str, setup: Setup, card: gpus.Card, parts: dict, plan: planner.Plan | None):
     """(figure, alt): a stacked bar for the closed form, if traced one for the trace, and the card's line."""
     usable = footprint.usable_gib(card)
     bars = {"closed form": parts} | ({"trace": plan.split_gib} if plan else {})

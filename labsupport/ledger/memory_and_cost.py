@@ -10,8 +10,8 @@ import math
 
 from labsupport.allocations.streams import GIB
 from labsupport.cost import cost_model
-from labsupport.memory import closed_form
 from labsupport.memory.setup import Setup
+from labsupport.planning import closed_form
 from labsupport.sizes import counting, gpus
 from labsupport.sizes.model_configs import find
 from labsupport.teaching.claims import shows

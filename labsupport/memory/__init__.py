@@ -1,4 +1,4 @@
-"""Will it fit? Peak memory of a run: by arithmetic on paper, and by tracing the real step."""
+"""A run's vocabulary, and its real step traced on the meta device."""
 
 from labsupport import old_names
 

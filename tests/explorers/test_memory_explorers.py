@@ -11,7 +11,7 @@ from labsupport.core.files import LabError
 from labsupport.cost import cost_model
 from labsupport.explorers import cost_estimator_explorer as estimator
 from labsupport.explorers import vram_planner_explorer as vram
-from labsupport.memory import closed_form, footprint, planning
+from labsupport.planning import closed_form, footprint, planner
 from labsupport.memory.setup import FOUR_BIT, METHODS, Setup
 from labsupport.sizes import counting, gpus, model_configs
 from labsupport.teaching import explorer_shell
@@ -46,7 +46,7 @@ def corners(explorer) -> dict:
 def traces(monkeypatch):
     """The setups that are really traced, in order, each once; nothing is remembered from other tests."""
     done = []
-    real = planning.plan
+    real = planner.plan
 
     def plan(setup, card, suggest):
         done.append(setup)
@@ -159,7 +159,7 @@ def test_a_pressed_button_traces_and_a_moved_control_does_not(traces):
     assert len(traces) == 1
     first = explorer.out.value
     setup = setup_of("smollm2-135m", "lora", batch=2, length=64, dtype="fp16")
-    plan = planning.plan(setup, gpus.find("t4"), False)
+    plan = planner.plan(setup, gpus.find("t4"), False)
     shown = cells(explorer.view, vram.TRACE)
     assert shown["peak allocated"] == text.size(plan.peak_allocated_gib)
     assert shown["peak reserved"] == text.size(plan.peak_reserved_gib)

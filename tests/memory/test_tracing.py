@@ -8,7 +8,8 @@ import torch
 from small_runs import small, told
 
 from labsupport.allocations import caching_allocator, streams
-from labsupport.memory import footprint, tracing, watching, workload
+from labsupport.memory import tracing, watching, workload
+from labsupport.planning import footprint
 from labsupport.memory.setup import Setup
 
 

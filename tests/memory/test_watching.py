@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_runs import small
 
-from labsupport.memory import closed_form, watching
+from labsupport.memory import watching
+from labsupport.planning import closed_form
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from labsupport.allocations import moments, streams
 from labsupport.allocations.streams import GIB
 from labsupport.core import plots
-from labsupport.memory import footprint
 from labsupport.memory.setup import Setup
 from labsupport.notebooks.nb05_memory_and_cost import step
+from labsupport.planning import footprint
 from labsupport.sizes import gpus
 
 # From the ground up: what stands first, what comes and goes above it. As in the drawing at the head.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from labsupport.checking.exercise import Exercise, told
-from labsupport.memory import closed_form
 from labsupport.memory.setup import Setup
+from labsupport.planning import closed_form
 from labsupport.sizes import counting, model_configs
 
 SOLUTION = "solutions/05_memory_and_cost.ipynb"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from labsupport.core.text import number
-from labsupport.memory import closed_form
 from labsupport.memory.setup import Setup
+from labsupport.planning import closed_form
 from labsupport.sizes import model_configs
 from labsupport.teaching.questions import Choice, ChoiceQuestion, FreeQuestion, NumberQuestion
 

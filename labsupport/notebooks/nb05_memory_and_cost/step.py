@@ -6,8 +6,8 @@ import functools
 import json
 
 from labsupport.allocations.streams import Stream
-from labsupport.memory import footprint
 from labsupport.memory.setup import Setup
+from labsupport.planning import footprint
 
 
 def traced(setup: Setup) -> Stream:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labsupport.core import dtypes
-from labsupport.memory import footprint
 from labsupport.memory.setup import Setup
+from labsupport.planning import footprint
 from labsupport.sizes import gpus
 
 if TYPE_CHECKING:
-    from labsupport.memory.planning import Plan
+    from labsupport.planning.planner import Plan
 
 UNVERIFIED = (
     "UNVERIFIED on a GPU: no published measurement of NF4 with this stack was found to check against."

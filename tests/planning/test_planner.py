@@ -8,9 +8,9 @@ import pytest
 from labsupport.allocations import streams
 from labsupport.core import profiles
 from labsupport.core.files import LabError
-from labsupport.memory import footprint, suggesting
-from labsupport.memory.planning import plan
 from labsupport.memory.setup import Setup, checked, config_named
+from labsupport.planning import footprint, suggesting
+from labsupport.planning.planner import plan
 from labsupport.sizes import gpus, model_configs
 
 # huggingface/peft, method_comparison/MetaMathQA/results at commit 5d602fdb, accelerator_memory_max in GiB:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 
 from labsupport.core import dtypes
-from labsupport.memory import closed_form
 from labsupport.memory.setup import METHODS, OPTIMIZERS, Setup
+from labsupport.planning import closed_form
 from labsupport.sizes import model_configs
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from labsupport.allocations.streams import GIB
-from labsupport.memory import closed_form, footprint, prose
 from labsupport.memory.setup import Setup
+from labsupport.planning import closed_form, footprint, prose
 from labsupport.sizes import gpus
 
 # _estimated_reserved was at most 1.005 and 1.11 times what 190 random traces gave.
