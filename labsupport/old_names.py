@@ -36,10 +36,10 @@ NAMES = {
     "experiment_list.spectrum": ["notebooks.nb02_lora_math.spectrum_experiment"],
     "experiments": ["evaluation.experiments"],
     "explorers.cost_estimator": ["explorers.cost_estimator_explorer"],
-    "explorers.decision": ["notebooks.nb00_start_here.decision_explorer"],
-    "explorers.low_rank": ["notebooks.nb02_lora_math.low_rank_explorer"],
-    "explorers.parameter_calculator": ["notebooks.nb03_counting_parameters.parameter_calculator_explorer"],
-    "explorers.quantiser": ["notebooks.nb04_nf4_quantization.quantiser_explorer"],
+    "explorers.decision": ["explorers.decision_explorer"],
+    "explorers.low_rank": ["explorers.low_rank_explorer"],
+    "explorers.parameter_calculator": ["explorers.parameter_calculator_explorer"],
+    "explorers.quantiser": ["explorers.quantiser_explorer"],
     "explorers.vram_planner": ["explorers.vram_planner_explorer"],
     "files": ["core.files"],
     "gpus": ["sizes.gpus"],
@@ -56,7 +56,13 @@ NAMES = {
     "model_configs": ["sizes.model_configs"],
     "nf4": ["models.nf4", "evaluation.four_bit"],
     "notebooks.nb00_start_here.claims": ["ledger.prompting"],
+    "notebooks.nb00_start_here.decision_explorer": ["explorers.decision_explorer"],
+    "notebooks.nb02_lora_math.low_rank_explorer": ["explorers.low_rank_explorer"],
     "notebooks.nb03_counting_parameters.claims": ["ledger.counting"],
+    "notebooks.nb03_counting_parameters.parameter_calculator_explorer": [
+        "explorers.parameter_calculator_explorer"
+    ],
+    "notebooks.nb04_nf4_quantization.quantiser_explorer": ["explorers.quantiser_explorer"],
     "notebooks.nb05_memory_and_cost.claims": ["ledger.memory_and_cost"],
     "plots": ["core.plots"],
     "predictions": ["teaching.predictions"],
@@ -76,7 +82,8 @@ ROOMS = {
         "evaluation.metrics": "field_rights",
     },
     "cost": {
-        "cost.cost_model": "DEQUANTISATION PARALLEL UTILISATION compare flops_per_token weights_in_products"
+        "cost.operations": "flops_per_token weights_in_products",
+        "retired.assumed_cost": "DEQUANTISATION PARALLEL UTILISATION compare",
     },
     "evaluation": {
         "evaluation.scoring": "generate score",
@@ -131,6 +138,15 @@ def found(module: str, name: str):
                 if getattr(function, "claim", None) == key:
                     return function
     raise AttributeError(f"module 'labsupport.{module}' has no attribute {name!r}")
+
+
+def retired(exercises: str, name: str):
+    """What a notebook's module of exercises (its full name) had before. AttributeError if it never had it."""
+    folder = exercises.split(".")[-2]
+    before = vars(load(f"retired.{folder}"))
+    if name not in before:
+        raise AttributeError(f"module {exercises!r} has no attribute {name!r}")
+    return before[name]
 
 
 def load(place: str):

@@ -62,7 +62,7 @@ upstream.keep_freed_memory()  # a faster allocator setting on a CPU
 import torch
 from IPython.display import display
 
-from labsupport.baselines import comparisons, grammar, prompt_scoring, prompting, rule_based
+from labsupport.baselines import comparisons, decision, grammar, prompt_scoring, prompting, rule_based
 from labsupport.core import plots, profiles
 from labsupport.core.tables import Table
 from labsupport.evaluation import experiments, intervals, metrics
@@ -639,7 +639,7 @@ print(f"{', '.join(labels[0])}: yours minus rules {mean:+.1f} points [{mean - ha
 # rate, and says what would change its answer. Start with this notebook's task, for a 7B model:
 
 # %% tags=["core"]
-from labsupport.notebooks.nb00_start_here import decision_explorer
+from labsupport.explorers import decision_explorer
 
 decision_explorer.explore(need="form", closed=True, must_be_valid=True, examples=1200, parameters_b=7)
 
@@ -704,16 +704,15 @@ print("holds: by construction; and valid is not yet right")
 # > **Guide 003 says**, in a table that gives LoRA 10 to 100 dollars: few-shot prompting costs "Low (more
 # > tokens)".
 #
-# More tokens in each request. For a 7B model at 100,000 requests a month, 2 operations a weight and token, on
-# an L4 of 121 TFLOP/s of which 20 to 40 % are used (an assumption):
+# More tokens in each request. For a 7B model at 100,000 requests a month, on an L4, by the cost model that
+# notebook 05 explains:
 
 # %% tags=["core", "claim-N10"]
 fifty = sets["test_production"][:50]
 plain = prompting.prompts(tokenizer, "zero_shot", train, fifty, "short", 0)
 shown = prompting.prompts(tokenizer, "few_shot", train, fifty, "short", 8)
 without, examples = (sum(map(len, prompts)) / len(fifty) for prompts in (plain, shown))
-operations = 2 * 7e9 * (examples - without) * 100_000
-hours = [operations / (121e12 * used) / 3600 for used in (0.4, 0.2)]
+hours = decision.prompt_hours(7, examples - without, 100_000)
 print(f"8 examples: {examples:.0f} tokens instead of {without:.0f}, {examples / without:.1f} times as many")
 print(f"{hours[0]:.1f} to {hours[1]:.1f} GPU hours a month more; with a reused prefix next to nothing")
 print("holds: a few dollars a month at a dollar an hour; at a hundred times the requests no longer")
@@ -721,18 +720,15 @@ print("holds: a few dollars a month at a dollar an hour; at a hundred times the 
 # %% [markdown]
 # > **Guide 003 says**, of no particular model or data: fine-tuning with LoRA costs "Medium ($10-100)".
 #
-# For 7B, 2,000 rows of 200 tokens and two epochs, with a frozen weight used three times a token (forward,
-# forward again because activations are recomputed, backward):
+# For 7B, 2,000 rows of 200 tokens and two epochs, again by the cost model:
 
 # %% tags=["core", "claim-N11"]
-tokens = 2000 * 200 * 2
-operations = 3 * 2 * 7e9 * tokens
-hours = [operations / (121e12 * used) / 3600 for used in (0.4, 0.2)]
-print(f"{tokens:,} tokens x {6 * 7e9:.1e} operations: {hours[0]:.2f} to {hours[1]:.2f} hours on an L4")
+hours = decision.gpu_hours("LoRA fine-tuning", 7, 2000 * 200 / 1e6, length=200)
+print(f"2,000 rows of 200 tokens, {decision.EPOCHS} epochs: {hours[0]:.2f} to {hours[1]:.2f} hours on an L4")
 print(
     f"at a dollar an hour, 10 dollars pay for {10 / hours[1] * 2000:,.0f} to {10 / hours[0] * 2000:,.0f} rows"
 )
-print("not testable without a GPU: computed, and the use of 20 to 40 % is assumed")
+print("not testable without a GPU: computed, by a model held to times that others published")
 
 # %% [markdown]
 # ## Checkpoint

@@ -88,8 +88,9 @@ from labsupport.core import plots, profiles
 from labsupport.core.files import LabError
 from labsupport.core.tables import Table
 from labsupport.evaluation import experiments, intervals, spectra, toy_training
+from labsupport.explorers import low_rank_explorer
 from labsupport.models import base_model, chat, lora
-from labsupport.notebooks.nb02_lora_math import exercises, figures, low_rank_explorer
+from labsupport.notebooks.nb02_lora_math import exercises, figures
 from labsupport.tasks import tickets
 from labsupport.teaching import predictions, quiz
 from labsupport.teaching.claims import expect

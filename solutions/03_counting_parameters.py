@@ -79,11 +79,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
 from labsupport.core.tables import Table
+from labsupport.explorers import parameter_calculator_explorer
 from labsupport.models import base_model
 from labsupport.sizes import counting, model_configs
 from labsupport.teaching import claims, predictions, quiz
 from labsupport.notebooks.nb03_counting_parameters import exercises, figures
-from labsupport.notebooks.nb03_counting_parameters import parameter_calculator_explorer
 
 # %% [markdown]
 # ## One matrix

@@ -76,11 +76,11 @@ from labsupport.core import plots, profiles
 from labsupport.core.files import LabError
 from labsupport.core.tables import Table
 from labsupport.evaluation import four_bit
+from labsupport.explorers import quantiser_explorer
 from labsupport.models import base_model, nf4
 from labsupport.sizes import model_configs
 from labsupport.teaching import claims, predictions, quiz
 from labsupport.notebooks.nb04_nf4_quantization import exercises, figures
-from labsupport.notebooks.nb04_nf4_quantization import quantiser_explorer
 
 # %% tags=["core", "setup", "nbval-ignore-output"]
 profile = profiles.current()

@@ -48,6 +48,27 @@ def test_every_name_of_then_is_found(path):
             assert hasattr(getattr(importlib.import_module(package), inner), name), program
 
 
+@pytest.mark.parametrize(
+    ("folder", "explorer"),
+    [
+        ("nb00_start_here", "decision"),
+        ("nb02_lora_math", "low_rank"),
+        ("nb03_counting_parameters", "parameter_calculator"),
+        ("nb04_nf4_quantization", "quantiser"),
+    ],
+)
+def test_an_explorer_is_found_where_it_was_in_a_flat_folder_and_in_its_notebooks(folder, explorer):
+    now = importlib.import_module(f"labsupport.explorers.{explorer}_explorer")
+    for program in (
+        f"from labsupport.explorers import {explorer} as found",
+        f"from labsupport.notebooks.{folder} import {explorer}_explorer as found",
+        f"import labsupport.notebooks.{folder}.{explorer}_explorer as found",
+    ):
+        names = {}
+        exec(program, names)
+        assert names["found"].explore is now.explore, program
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_half_done_notebook_of_then_runs_to_its_end(path, tmp_path):

@@ -17,6 +17,7 @@ from labsupport.checking import gradients, running
 from labsupport.checking.global_state import same_start
 from labsupport.checking.running import Outcome
 from labsupport.checking.time_limit import TooSlow
+from labsupport.core import course
 from labsupport.differences import conditions, showing, structural
 from labsupport.differences.comparing import brief, mismatches, value_mismatches
 from labsupport.teaching import progress
@@ -55,6 +56,13 @@ def told(*wrong_and_message) -> list[tuple]:
     return list(zip(wrong_and_message[::2], wrong_and_message[1::2], strict=True))
 
 
+def _worked_notebook(exercise: str) -> str:
+    """Where an exercise of that name is solved: of "lora_math.cut" solutions/02_lora_math.ipynb."""
+    subject = exercise.partition(".")[0]
+    found = (notebook for notebook in course.notebooks() if notebook.partition("_")[2] == subject)
+    return next((f"solutions/{notebook}.ipynb" for notebook in found), "solutions/")
+
+
 class Exercise:
     """A function to write, and everything needed to judge it and to help.
 
@@ -65,7 +73,8 @@ class Exercise:
     returns: "tensor" or "list" where the next cells need one: wherever the reference's result has one, the
     learner's must have it, too. A gradient is required wherever the reference gives one. seconds: the time
     limit of one call. used: of an exercise that is a class, what to do with one: a function of the class and
-    a case's arguments, whose result is compared. solution: where the worked solution is.
+    a case's arguments, whose result is compared. solution: where the worked solution is, if not in the
+    notebook that the name begins with ("lora_math.cut" is of 02_lora_math).
     """
 
     def __init__(
@@ -82,7 +91,7 @@ class Exercise:
         returns: str | None = None,
         seconds: float | None = 60,
         used: Callable | None = None,
-        solution: str = "the notebook of the same name in solutions/",
+        solution: str | None = None,
     ):
         self.name, self.reference, self._cases = name, reference, cases
         pairs = [(wrong if isinstance(wrong, tuple) else (wrong,), message) for wrong, message in mistakes]
@@ -90,7 +99,7 @@ class Exercise:
         self.messages, self.hints = [message for _, message in pairs], list(hints)
         self.minutes, self.difficulty = minutes, difficulty
         self.tolerance, self.returns, self.seconds = tolerance, returns, seconds
-        self.used, self.solution = used, solution
+        self.used, self.solution = used, solution or _worked_notebook(name)
         self._hints_given = 0
         self._of_mistakes: dict[int, list[Outcome]] = {}  # the cases are the same in every check
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from labsupport.core.files import ROOT
 
 FOLDERS = ROOT / "labsupport" / "notebooks"
-EXPLORERS = ROOT / "labsupport" / "explorers"  # those that more than one notebook uses
+EXPLORERS = ROOT / "labsupport" / "explorers"
 LEDGER = ROOT / "labsupport" / "ledger"  # what settles the claims page
 
 
@@ -20,10 +20,10 @@ def notebooks() -> dict[str, str]:
 
 def parts(kind: str) -> dict[str, str]:
     """What the course has of a kind, by name: of "experiment" each file NAME_experiment.py of a notebook's
-    folder, as NAME -> "labsupport.notebooks.FOLDER.NAME_experiment"; then explorers that notebooks share."""
+    folder, as NAME -> "labsupport.notebooks.FOLDER.NAME_experiment"; of "explorer" those of their room."""
     places = {f"labsupport.notebooks.{folder}": FOLDERS / folder for folder in notebooks().values()}
     if kind == "explorer":
-        places["labsupport.explorers"] = EXPLORERS
+        places = {"labsupport.explorers": EXPLORERS}
     found = {}
     for package, folder in places.items():
         for file in sorted(folder.glob(f"*_{kind}.py")):

@@ -61,6 +61,8 @@ def low_rank(factors, rank: int):
 
 # ---------------------------------------------------------------- in a published record
 
+KEPT_LAYERS = (2, 15, 28)  # of the base model's 30: all singular values of an update of theirs are kept
+
 
 def to_text(singular_values) -> str:
     """Singular values with 4 digits, apart by blanks: a list would take a line of JSON for each."""

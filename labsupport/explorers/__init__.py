@@ -1,1 +1,1 @@
-"""Explorers that more than one notebook uses."""
+"""What can be tried with controls: a file an explorer, for whichever notebook shows it."""

@@ -12,7 +12,6 @@ from labsupport.baselines.decision import Answers, decide, gpu_hours, kind_of_tu
 from labsupport.core.files import LabError
 from labsupport.cost import cost_model
 from labsupport.memory.setup import Setup
-from labsupport.notebooks.nb00_start_here import decision_explorer as explorer
 from labsupport.sizes import counting, gpus, model_configs
 
 TRAINING = {"LoRA fine-tuning", "full fine-tuning", "DPO", "continued pretraining"}
@@ -157,9 +156,8 @@ def test_times_are_the_tables_and_costs_are_computed():
     assert "$10-100" in decision.DISAGREEMENTS["day-078: cost"]
     # The module page's own run, 2,000 examples of 200 tokens: far below 10 at any rate a card is rented for.
     low, high = gpu_hours("LoRA fine-tuning", 7, 0.4)
-    # 2 operations a weight forwards, again with checkpointing, and backwards; 40 % of an L4's 121 TFLOP/s.
-    assert low == pytest.approx(6 * 7e9 * 0.4e6 * 2 / (0.4 * 121e12) / 3600)
-    assert high == pytest.approx(2 * low)
+    # 2 operations a weight forwards, again with checkpointing, and backwards, on an L4's 59 TFLOP/s at best.
+    assert 6 * 7e9 * 0.4e6 * 2 / 59e12 / 3600 < low < high < 1
 
 
 # ---------------------------------------------------------------- what else decides
@@ -236,20 +234,35 @@ def test_bad_sizes_are_named():
         kind_of_tuning(7, 24, "fame")
 
 
-# ---------------------------------------------------------------- hours, and the explorer
+# ---------------------------------------------------------------- hours
 
 
 def test_hours_grow_with_model_and_tokens_and_prompting_has_a_price_too():
     assert gpu_hours("prompt", 7, 1) is None
     lora, full, more = (gpu_hours(step, 7, 1) for step in ("LoRA fine-tuning", "full fine-tuning", "DPO"))
-    assert full[0] == pytest.approx(8 / 6 * lora[0])  # the weights' own gradients
-    assert more[0] == pytest.approx(8 / 6 * lora[0])  # the reference's forward pass
-    assert gpu_hours("continued pretraining", 7, 1)[0] == full[0] / 2  # read once
-    # 2 operations a parameter and token: one million requests with 200 tokens more, 7B.
-    assert prompt_hours(7, 200, 10**6)[1] == pytest.approx(2 * 7e9 * 2e8 / (0.2 * 121e12) / 3600)
+    for end in (0, 1):
+        assert 1.2 < full[end] / lora[end] < 1.6  # the weights' own gradients, and their optimizer
+        assert 1.25 < more[end] / lora[end] < 4 / 3  # the reference's forward pass
+    twice = gpu_hours("LoRA fine-tuning", 7, 2)
+    assert twice == pytest.approx([2 * each for each in lora])
+    read_once, read_twice = gpu_hours("continued pretraining", 7, 1), gpu_hours("full fine-tuning", 7, 1)
+    assert read_once[0] < read_twice[0] / 2  # and in long packed rows
+    # 2 operations a parameter and token, at best as fast as an L4 multiplies: a million times 200 tokens, 7B.
+    low, high = prompt_hours(7, 200, 10**6)
+    ideal = 2 * 7e9 * 2e8 / 59e12 / 3600
+    assert ideal < low < 1.3 * ideal and 2 < high / low < 3
 
 
-@pytest.mark.parametrize("model", model_configs.names())
+def test_a_model_is_as_slow_as_the_llama_nearest_in_size_by_its_parameters():
+    own = counting.model_parameters(model_configs.find("llama-2-7b")) / 1e9
+    hours, more = (gpu_hours("LoRA fine-tuning", size, 1) for size in (own, 1.05 * own))
+    assert more == pytest.approx([1.05 * each for each in hours])
+    assert gpu_hours("LoRA fine-tuning", 0.001, 1)[0] > 0
+
+
+@pytest.mark.parametrize(
+    "model", ["smollm2-135m", "llama-3.2-1b", "llama-2-7b", "llama-3.1-8b", "llama-3-70b"]
+)
 @pytest.mark.parametrize(
     ("step", "method", "four_bit"),
     [
@@ -259,85 +272,8 @@ def test_hours_grow_with_model_and_tokens_and_prompting_has_a_price_too():
     ],
 )
 def test_hours_are_those_of_the_cost_model_for_a_model_of_that_size(model, step, method, four_bit):
-    """Within what a model's shape is unknown: embeddings that are looked up, attention scores, adapters."""
     config = model_configs.find(model)
     run = Setup(config, method, length=200)
     exact = cost_model.estimate(run, rows=2000, epochs=decision.EPOCHS, card=gpus.find("l4"), rate=0).hours
-    found = gpu_hours(step, counting.model_parameters(config) / 1e9, 2000 * 200 / 1e6, four_bit)
-    assert found == pytest.approx(exact, rel=0.1)
-
-
-def test_the_wizard_takes_longer_where_only_4_bits_fit():
-    def hours(gpu_gb: float) -> str:
-        table = explorer.view(need="form", parameters_b=8, gpu_gb=gpu_gb).table
-        return next(row["GPU hours"] for row in table if row["step"].startswith("LoRA"))
-
-    assert hours(40) == explorer.span(gpu_hours("LoRA fine-tuning", 8, 0.1))
-    assert hours(16) == explorer.span(gpu_hours("LoRA fine-tuning", 8, 0.1, four_bit=True)) != hours(40)
-    assumed = [explorer.view(parameters_b=8, gpu_gb=size).table[-1]["why"] for size in (16, 40)]
-    assert ["UNVERIFIED" in sentence for sentence in assumed] == [True, False]
-
-
-def test_the_explorer_answers_its_controls():
-    wizard = explorer.explore(need="form")
-    assert "Next: prompt." in wizard.out.value
-    wizard.controls["tried"].value = "few-shot"
-    assert "Next: collect examples." in wizard.out.value
-    wizard.controls["examples"].value = 2000
-    assert "Next: LoRA fine-tuning." in wizard.out.value
-    wizard.controls["good_enough"].value = True
-    assert "Stop here" in wizard.out.value
-
-
-def test_money_is_hours_times_the_learners_rate():
-    def cells(rate):
-        table = explorer.view(need="form", hourly_rate=rate).table
-        return next(row for row in table if row["step"].startswith("LoRA"))
-
-    assert cells(1.0)["money"] == cells(1.0)["GPU hours"]
-    assert cells(0.0)["money"] == "0 to 0"
-
-
-def test_the_explorer_says_what_is_wrong():
-    with pytest.raises(LabError, match="hourly_rate is -1"):
-        explorer.view(hourly_rate=-1)
-
-
-def test_extreme_corners_are_drawn():
-    corners = [
-        {"parameters_b": b, "gpu_gb": g, "tokens_each": t}
-        for b in (0.1, 500)
-        for g in (4, 200)
-        for t in (1, 10**5)
-    ]
-    wizard = explorer.explore()
-    for corner in corners:
-        for name, value in corner.items():
-            wizard.controls[name].value = value
-        assert "Next" in wizard.out.value
-
-
-@pytest.mark.parametrize(
-    ("control", "values"),
-    {
-        "good_enough": (False, True),
-        "pairs": (0, 10_000),
-        "several_gpus": (False, True),
-        "domain_text": (False, True),
-        "text_m": (1.0, 10_000.0),
-    }.items(),
-)
-def test_a_control_that_matters_on_one_branch_matters_there(control, values):
-    """Those that the browser test does not see move, because it starts on another branch."""
-    branches = [
-        {"need": need, "tried": tried, "examples": examples, "domain_text": control == "text_m"}
-        for need in decision.NEEDS
-        for tried in decision.TRIED
-        for examples in (0, 10**6)
-    ]
-    changed = [
-        explorer.view(**branch | {control: values[0]}).table
-        != explorer.view(**branch | {control: values[1]}).table
-        for branch in branches
-    ]
-    assert any(changed)
+    size = counting.model_parameters(config) / 1e9
+    assert gpu_hours(step, size, 2000 * 200 / 1e6, four_bit, 200) == pytest.approx(exact)

@@ -264,7 +264,7 @@ def test_cases_from_a_function_are_made_only_for_a_check():
 
 def test_hints_escalate_and_end_with_the_solution(capsys):
     """Printed, because nothing else shows above another line of a cell; None, so that it shows once below."""
-    exercise = scaling(solution="solutions/02_lora_math.ipynb")
+    exercise = scaling(name="lora_math.scaling")
     assert [exercise.hint() for _ in range(5)] == [None] * 5
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "Hint 1 of 3: Read the formula."
@@ -276,8 +276,8 @@ def test_hints_escalate_and_end_with_the_solution(capsys):
 
 def test_no_hints_says_so(capsys):
     text = "lora.scaling: this exercise has no hints. The worked solution is in "
-    scaling(hints=[]).hint()
-    assert capsys.readouterr().out == f"{text}the notebook of the same name in solutions/.\n"
+    scaling(hints=[], solution="an earlier edition").hint()
+    assert capsys.readouterr().out == f"{text}an earlier edition.\n"
 
 
 def test_effort_is_shown_in_dots_and_in_words():

@@ -1,4 +1,4 @@
-"""Notebook 02's experiment in small, its explorer and its questions."""
+"""Notebook 02's experiments in small, and its questions."""
 
 import json
 
@@ -7,10 +7,8 @@ import pytest
 from tiny_training import tiny_model
 
 from labsupport.core import files
-from labsupport.core.files import LabError
 from labsupport.evaluation import experiments, first_steps, full_update, spectra, toy_training
 from labsupport.notebooks.nb02_lora_math import (
-    low_rank_explorer,
     questions,
     rank_and_alpha_experiment,
     spectrum_experiment,
@@ -68,33 +66,6 @@ def test_shuffled_rows_are_the_same_messages_with_others_labels():
     assert [row["text"] for row in right] == [row["text"] for row in shuffled]
     assert sorted(row["intent"] for row in right) == sorted(row["intent"] for row in shuffled)
     assert sum(a["intent"] != b["intent"] for a, b in zip(right, shuffled, strict=True)) > len(right) / 2
-
-
-def test_explorer(small, monkeypatch):
-    monkeypatch.setattr(experiments, "PUBLISHED", small)
-    monkeypatch.setattr(spectrum_experiment, "LAYERS", (0, 1))
-    low_rank_explorer.record.cache_clear()
-    view = low_rank_explorer.view("SGD", 1, "down_proj", rank=32)
-    assert view.heading.startswith("Rank 32 keeps 100.0 % of the energy of this 32 x 64 update")
-    assert view.table[0]["parameters"] == "3,072 of 2,048 (150.0 %)"
-    assert [row[""] for row in view.table] == ["this update", "random signs"]
-    explorer = low_rank_explorer.explore(layer=0, module="k_proj", rank=2)
-    before = explorer.out.value
-    explorer.controls["rank"].value = 3
-    assert "Rank 3 keeps" in explorer.out.value != before
-    explorer.controls["rank"].value = 17  # k is 16 x 32
-    assert "larger than 16" in explorer.out.value and "<img" not in explorer.out.value
-    with pytest.raises(LabError, match="Unknown module 'lm_head'.*q_proj"):
-        low_rank_explorer.view(layer=0, module="lm_head")
-    with pytest.raises(LabError, match="Unknown arm"):
-        low_rank_explorer.view("Lion", 0)
-    low_rank_explorer.record.cache_clear()
-
-
-def test_explorer_without_a_record_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "PUBLISHED", tmp_path)
-    low_rank_explorer.record.cache_clear()
-    assert "missing or damaged" in low_rank_explorer.explore().out.value
 
 
 # ---------------------------------------------------------------- questions

@@ -7,21 +7,12 @@ import math
 import re
 import statistics
 
+from labsupport import old_names
 from labsupport.baselines import grammar
 from labsupport.checking.exercise import Exercise, told
 from labsupport.evaluation import intervals
 from labsupport.notebooks.nb00_start_here import open_exercise
 from labsupport.tasks import tickets
-
-SOLUTION = "solutions/00_start_here.ipynb"
-
-
-def __getattr__(name: str):
-    """Exercises that copies of the notebook from before still ask for."""
-    from labsupport.notebooks.nb00_start_here import retired
-
-    return getattr(retired, name)
-
 
 # ---------------------------------------------------------------- the standard error with families
 
@@ -107,7 +98,6 @@ clustered_error = Exercise(
     ],
     minutes=15,
     difficulty=2,
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- constrained decoding
@@ -195,7 +185,6 @@ mask_logits = Exercise(
     minutes=15,
     difficulty=2,
     returns="tensor",
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- beat a number of the table
@@ -236,5 +225,8 @@ beat = open_exercise.Open(
     ],
     minutes=20,
     difficulty=3,
-    solution=SOLUTION,
 )
+
+
+def __getattr__(name: str):
+    return old_names.retired(__name__, name)

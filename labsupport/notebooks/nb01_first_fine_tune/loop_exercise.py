@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest import mock
 
 import torch
-import torch.nn.functional as F
+from torch.nn import utils
+from torch.optim import AdamW
 
 from labsupport.checking.exercise import Exercise, told
 from labsupport.models import chat
@@ -56,57 +58,57 @@ def _cases() -> list[tuple]:
 
 # ---------------------------------------------------------------- what goes wrong
 
+# Each mistake is the reference with one thing wrong.
 
-def _variant(**changes):
-    """The loop with some of its parts replaced: where is "new" (an optimizer a step), and so on."""
-    how = SimpleNamespace(
-        **({"decay": 0.0, "clip": True, "zero": "end", "rate": True, "kind": "adam"} | changes)
-    )
 
-    def optimizer_for(trained, betas):
-        if how.kind == "sgd":
-            return torch.optim.SGD(trained, lr=1e-3)
-        betas = (0.9, 0.999) if how.kind == "default betas" else betas
-        return torch.optim.AdamW(trained, betas=betas, weight_decay=how.decay)
+class _KeepsGradients(AdamW):
+    def zero_grad(self):
+        pass
 
-    def wrong(model, batches, rates, betas):
-        if how.kind == "thaws":
-            model.requires_grad_(True)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer, losses = optimizer_for(trained, betas), []
-        for batch, rate in zip(batches, rates, strict=True):
-            if how.kind == "forgets":
-                optimizer = optimizer_for(trained, betas)
-            optimizer.param_groups[0]["lr"] = rate if how.rate else rates[-1]
-            logits = model(batch["input_ids"], batch["attention_mask"]).logits
-            loss = chat.answer_loss(logits, batch["labels"])
-            if how.kind == "all tokens":
-                loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch["input_ids"][:, 1:].flatten())
-            loss.backward()
-            if how.zero == "before":
-                optimizer.zero_grad()
-            if how.clip:
-                torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            if how.zero == "end":
-                optimizer.zero_grad()
-            if how.kind == "after":
-                loss = chat.answer_loss(
-                    model(batch["input_ids"], batch["attention_mask"]).logits, batch["labels"]
-                )
-            losses.append(loss.item())
-        return losses
+
+class _ClearsBeforeStep(AdamW):
+    def step(self):
+        self.zero_grad()
+        super().step()
+
+
+class _Forgets(AdamW):
+    def step(self):
+        super().step()
+        self.state.clear()
+
+
+def _adamw(**changes):
+    """AdamW that takes these options for those it is given."""
+    return lambda parameters, **options: AdamW(parameters, **options | changes)
+
+
+def _with(module, **parts):
+    """The reference while these parts of a module of torch are replaced."""
+
+    def wrong(*arguments):
+        with mock.patch.multiple(module, **parts):
+            return loop.train(*arguments)
 
     return wrong
 
 
-def _clipped_values(model, batches, rates, betas):
-    clip = torch.nn.utils.clip_grad_norm_
-    torch.nn.utils.clip_grad_norm_ = torch.nn.utils.clip_grad_value_
-    try:
-        return loop.train(model, batches, rates, betas)
-    finally:
-        torch.nn.utils.clip_grad_norm_ = clip
+def _losses_after(model, batches, *others):
+    losses, left = [], iter(batches)
+
+    class Noting(AdamW):
+        def step(self):
+            super().step()
+            batch = next(left)
+            logits = model(batch["input_ids"], batch["attention_mask"]).logits
+            losses.append(chat.answer_loss(logits, batch["labels"]).item())
+
+    _with(torch.optim, AdamW=Noting)(model, batches, *others)
+    return losses
+
+
+def _all_tokens(model, batches, *others):
+    return loop.train(model, [batch | {"labels": batch["input_ids"]} for batch in batches], *others)
 
 
 train = Exercise(
@@ -114,31 +116,31 @@ train = Exercise(
     reference=loop.train,
     cases=_cases,
     mistakes=told(
-        _variant(zero="never"),
+        _with(torch.optim, AdamW=_KeepsGradients),
         "backward() adds to the gradients of earlier batches: clear them after each step.",
-        _variant(zero="before"),
+        _with(torch.optim, AdamW=_ClearsBeforeStep),
         "The losses are those of a model that learns nothing: are the gradients cleared before the step?",
-        _variant(clip=False),
+        _with(utils, clip_grad_norm_=lambda parameters, longest: None),
         "The gradients are not clipped: bring their common norm down to 1, between backward and step.",
-        _clipped_values,
+        _with(utils, clip_grad_norm_=utils.clip_grad_value_),
         "You clip each entry of a gradient; what is clipped is the norm of all gradients together.",
-        _variant(decay=0.01),
+        _with(torch.optim, AdamW=_adamw(weight_decay=0.01)),
         "torch's AdamW shrinks the weights by default: the trainer does not, so weight_decay=0.",
-        _variant(kind="default betas"),
+        _with(torch.optim, AdamW=_adamw(betas=(0.9, 0.999))),
         "These are AdamW's default betas, not the ones that were given.",
-        _variant(rate=False),
+        lambda model, batches, rates, betas: loop.train(model, batches, [rates[-1]] * len(rates), betas),
         "Every step has the last learning rate: set optimizer.param_groups[0]['lr'] anew for each.",
         lambda model, batches, rates, betas: loop.train(model, batches, [rates[0]] * len(rates), betas),
         "Every step has the first learning rate: set optimizer.param_groups[0]['lr'] anew for each.",
-        _variant(kind="forgets"),
+        _with(torch.optim, AdamW=_Forgets),
         "A new optimizer for each step remembers nothing: Adam's running means begin again each time.",
-        _variant(kind="sgd"),
+        _with(torch.optim, AdamW=lambda parameters, **options: torch.optim.SGD(parameters)),
         "That is plain gradient descent: the steps are to be AdamW's.",
-        _variant(kind="thaws"),
+        lambda model, *others: loop.train(model.requires_grad_(True), *others),
         "You train the frozen weights too: leave requires_grad as it is.",
-        _variant(kind="all tokens"),
+        _all_tokens,
         "You train on every token: the loss counts those whose label is not -100.",
-        _variant(kind="after"),
+        _losses_after,
         "These are the losses after each step: give that of the forward pass before it.",
     ),
     hints=[
@@ -152,5 +154,4 @@ train = Exercise(
     difficulty=2,
     tolerance=1e-4,
     returns="list",
-    solution="solutions/01_first_fine_tune.ipynb",
 )

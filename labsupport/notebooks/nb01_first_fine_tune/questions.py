@@ -47,24 +47,20 @@ QUESTIONS = [
         blind_guess,
         tolerance=0.01,
         unit="nats",
-        why="Each token costs ln 32,000 = 10.4, and a value's NLL is the sum over its tokens. If "
-        "the field has eight "
-        "possible values, ln 8 = 2.08 is the cost of a blind guess only where nothing but these "
-        "eight can be written: "
-        "under constraints, or for a classifier.",
+        why="Each token costs ln 32,000 = 10.4, and a value's NLL is the sum over its tokens. If the field "
+        "has eight possible values, ln 8 = 2.08 is the cost of a blind guess only where nothing but these "
+        "eight can be written: under constraints, or for a classifier.",
     ),
     ChoiceQuestion(
         "exact-match-without-generating",
         "A right answer of four tokens is scored by force. The model gives these tokens the probabilities "
-        f"{', '.join(map(str, CHANCES))}. Each was its first choice but the third, where another "
-        "token had 0.5. What "
-        "follows for the reply that it writes greedily?",
+        f"{', '.join(map(str, CHANCES))}. Each was its first choice but the third, where another token had "
+        "0.5. What follows for the reply that it writes greedily?",
         [
             Choice(
                 "It leaves the right answer at the third token.",
-                "Greedy decoding takes the first choice at each place. Up to the third these are "
-                "the right ones, and "
-                "from there on forcing and writing see different texts.",
+                "Greedy decoding takes the first choice at each place. Up to the third these are the right "
+                "ones, and from there on forcing and writing see different texts.",
                 right=True,
             ),
             Choice(
@@ -87,15 +83,12 @@ QUESTIONS = [
         "why-production-scores-lower",
         "The model scores lower on the production messages than on the lookalike ones, although training saw "
         "neither. Why?",
-        "The lookalike messages have other phrasings than the training messages, but they come from the same "
-        "generator: the same kinds of sentences, with products and order ids inserted in the same way. The "
-        "production messages were written one by one (by a language model, too): typos, two "
-        "problems in one mail, "
-        "politeness and rants, products named loosely or not at all. What the generator never "
-        "makes, training cannot "
-        "teach and the lookalike set cannot show. Only messages like those you will receive tell "
-        "how good you are on "
-        "them.",
+        "The lookalike messages have other phrasings than the training messages, but they come from the "
+        "same generator: the same kinds of sentences, with products and order ids inserted in the same way. "
+        "The production messages were written one by one (by a language model, too): typos, two problems in "
+        "one mail, politeness and rants, products named loosely or not at all. What the generator never "
+        "makes, training cannot teach and the lookalike set cannot show. Only messages like those you will "
+        "receive tell how good you are on them.",
         [
             "The lookalike set shares its origin, the generator, with the training data.",
             "Production has things that training never showed; you name at least one.",
@@ -104,9 +97,8 @@ QUESTIONS = [
     ),
     ChoiceQuestion(
         "what-a-test-could-have-seen",
-        "Your tuned model and a prompt answer the same 100 messages. On 25 of them only one of the "
-        "two is right: 15 "
-        "times yours, 10 times the prompt. What do you report?",
+        "Your tuned model and a prompt answer the same 100 messages. On 25 of them only one of the two is "
+        "right: 15 times yours, 10 times the prompt. What do you report?",
         [
             Choice(
                 "Yours is 5 points better, since both had the same messages.",
@@ -125,9 +117,8 @@ QUESTIONS = [
             ),
             Choice(
                 "Open: a lead of 5 points, and 14 could have been seen.",
-                "The difference scatters by the root of 25, 5 points; 2.8 times that is what such a "
-                "test shows in four "
-                "cases of five. More messages are the remedy.",
+                "The difference scatters by the root of 25, 5 points; 2.8 times that is what such a test "
+                "shows in four cases of five. More messages are the remedy.",
                 right=True,
             ),
         ],

@@ -7,12 +7,11 @@ import math
 import numpy as np
 import torch
 
+from labsupport import old_names
 from labsupport.checking.exercise import Exercise, told
 from labsupport.evaluation import spectra
 from labsupport.models import lora
 from labsupport.notebooks.nb02_lora_math.layer_exercise import layer as layer
-
-SOLUTION = "solutions/02_lora_math.ipynb"
 
 
 def _random(*shapes, seed):
@@ -52,7 +51,6 @@ uniform_bound = Exercise(
     ],
     minutes=10,
     difficulty=2,
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- factor_gradients
@@ -67,11 +65,6 @@ def _gradient_cases():
     return [*cases, (gradient, A, torch.zeros(4, 3), 12)]  # the last one is step 0
 
 
-def _scale_squared(G, A, B, alpha):
-    s = lora.scale(alpha, A.shape[0])
-    return s**2 * B.T @ G, s**2 * G @ A.T
-
-
 factor_gradients = Exercise(
     name="lora_math.factor_gradients",
     reference=lora.factor_gradients,
@@ -83,7 +76,7 @@ factor_gradients = Exercise(
         "The factor alpha / r is missing: it multiplies both gradients.",
         lambda G, A, B, alpha: (alpha * B.T @ G, alpha * G @ A.T),
         "You multiply by alpha; the factor is alpha / r.",
-        _scale_squared,
+        lambda G, A, B, alpha: lora.factor_gradients(G, A, B, alpha**2 / len(A)),
         "alpha / r enters each gradient once, not squared (the first step has it squared).",
         lambda G, A, B, alpha: lora.factor_gradients(G.T, A, B, alpha),
         "The gradient is (out, in), like the weight: do not transpose it.",
@@ -106,7 +99,6 @@ factor_gradients = Exercise(
     minutes=15,
     difficulty=2,
     returns="tensor",
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- rank_for_energy
@@ -161,7 +153,6 @@ rank_for_energy = Exercise(
     ],
     minutes=15,
     difficulty=2,
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- cut
@@ -222,12 +213,8 @@ cut = Exercise(
     minutes=10,
     difficulty=2,
     returns="tensor",
-    solution=SOLUTION,
 )
 
 
 def __getattr__(name: str):
-    """Exercises of notebooks copied before (see retired)."""
-    from labsupport.notebooks.nb02_lora_math import retired
-
-    return getattr(retired, name)
+    return old_names.retired(__name__, name)

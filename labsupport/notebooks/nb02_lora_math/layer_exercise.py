@@ -70,48 +70,25 @@ def _cases() -> list[tuple]:
 # Each mistake is the reference with one thing wrong.
 
 
-class _AlphaAlone(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, alpha * rank)
+def _scaled_as_if(other):
+    """The layer whose alpha is other(alpha, rank)."""
+
+    class Wrong(lora.LoRALinear):
+        def __init__(self, base, rank, alpha):
+            super().__init__(base, rank, other(alpha, rank))
+
+    return Wrong
 
 
-class _NoFactor(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, rank)
+def _begun(change):
+    """The layer to which change(layer) happens at its start."""
 
+    class Wrong(lora.LoRALinear):
+        def __init__(self, base, rank, alpha):
+            super().__init__(base, rank, alpha)
+            change(self)
 
-class _RsLoRA(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, alpha, rslora=True)
-
-
-class _WholeNumber(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, alpha // rank * rank)
-
-
-class _BaseTrains(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, alpha)
-        self.base.requires_grad_(True)
-
-
-class _BothRandom(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, alpha)
-        nn.init.kaiming_uniform_(self.B, a=math.sqrt(5))
-
-
-class _WrongStart(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, alpha)
-        nn.init.zeros_(self.A)
-
-
-class _Gaussian(lora.LoRALinear):
-    def __init__(self, base, rank, alpha):
-        super().__init__(base, rank, alpha)
-        nn.init.normal_(self.A)
+    return Wrong
 
 
 class _MergesTwice(lora.LoRALinear):
@@ -145,21 +122,21 @@ layer = Exercise(
     used=use,
     cases=_cases,
     mistakes=told(
-        _AlphaAlone,
+        _scaled_as_if(lambda alpha, rank: alpha * rank),
         "The update is scaled by alpha; the factor is alpha / r.",
-        _NoFactor,
+        _scaled_as_if(lambda alpha, rank: rank),
         "The factor alpha / r is missing, in the output and in merge.",
-        _RsLoRA,
+        _scaled_as_if(lambda alpha, rank: alpha * math.sqrt(rank)),
         "alpha / sqrt(r) is rsLoRA's factor; LoRA's is alpha / r.",
-        _WholeNumber,
+        _scaled_as_if(lambda alpha, rank: alpha // rank * rank),
         "// cuts off what follows the point: 7 / 4 is 1.75, and 7 // 4 is 1.",
-        _BaseTrains,
+        _begun(lambda layer: layer.base.requires_grad_(True)),
         "The frozen weight still trains: call base.requires_grad_(False).",
-        _BothRandom,
+        _begun(lambda layer: nn.init.kaiming_uniform_(layer.B, a=math.sqrt(5))),
         "B starts at random: it must start at zero, so that training starts at the base model.",
-        _WrongStart,
+        _begun(lambda layer: nn.init.zeros_(layer.A)),
         "A starts at zero. With B at zero too, no gradient would ever reach either: draw A at random.",
-        _Gaussian,
+        _begun(lambda layer: nn.init.normal_(layer.A)),
         "A starts outside the bound: PEFT draws it from U(-b, b) with b = 1 / sqrt(in).",
         _MergesTwice,
         "merge, called twice, adds the update twice: remember that it is merged.",
@@ -181,5 +158,4 @@ layer = Exercise(
     minutes=25,
     difficulty=3,
     returns="tensor",
-    solution="solutions/02_lora_math.ipynb",
 )

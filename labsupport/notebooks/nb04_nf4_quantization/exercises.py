@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from labsupport import old_names
 from labsupport.checking.exercise import Exercise, told
 from labsupport.evaluation import four_bit
 from labsupport.models import nf4
 from labsupport.notebooks.nb04_nf4_quantization.storage_exercises import model_bytes, quantize_scales
 
 __all__ = ["input_gradient", "levels", "model_bytes", "quantize", "quantize_scales"]
-
-SOLUTION = "solutions/04_nf4_quantization.ipynb"
 
 # ---------------------------------------------------------------- the 16 levels
 
@@ -68,7 +67,6 @@ levels = Exercise(
     minutes=15,
     difficulty=2,
     returns="tensor",
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- blocks, scales and codes
@@ -184,7 +182,6 @@ quantize = Exercise(
     minutes=20,
     difficulty=2,
     returns="tensor",
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- the backward pass
@@ -246,12 +243,8 @@ input_gradient = Exercise(
     minutes=15,
     difficulty=2,
     returns="tensor",
-    solution=SOLUTION,
 )
 
 
 def __getattr__(name: str):
-    """Exercises of notebooks copied before (see retired)."""
-    from labsupport.notebooks.nb04_nf4_quantization import retired
-
-    return getattr(retired, name)
+    return old_names.retired(__name__, name)

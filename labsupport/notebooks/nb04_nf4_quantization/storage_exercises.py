@@ -7,8 +7,6 @@ import torch
 from labsupport.checking.exercise import Exercise, told
 from labsupport.models import nf4
 
-SOLUTION = "solutions/04_nf4_quantization.ipynb"
-
 # ---------------------------------------------------------------- double quantisation
 
 
@@ -102,7 +100,6 @@ quantize_scales = Exercise(
     minutes=15,
     difficulty=2,
     returns="tensor",
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- a model's bytes
@@ -176,5 +173,4 @@ model_bytes = Exercise(
     ],
     minutes=15,
     difficulty=2,
-    solution=SOLUTION,
 )

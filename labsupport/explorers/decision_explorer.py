@@ -1,4 +1,4 @@
-"""Explorer of notebook 00: should you fine-tune at all, what comes first, and what does it cost?"""
+"""The decision wizard: should you fine-tune at all, what comes first, and what does it cost?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from labsupport.baselines import decision
 from labsupport.baselines.decision import Answers, Decision, decide
 from labsupport.core.files import LabError
 from labsupport.core.text import span
-from labsupport.cost import cost_model
 from labsupport.teaching.explorer_shell import Explorer, View
 
 
@@ -38,7 +37,7 @@ def view(
     table = []
     for step in found.path:
         tokens_m = tokens(step, facts, tokens_each, text_m)
-        hours = decision.gpu_hours(step, parameters_b, tokens_m, four_bit)
+        hours = decision.gpu_hours(step, parameters_b, tokens_m, four_bit, tokens_each)
         monthly = step in ("few-shot", "retrieval")
         if monthly:
             hours = decision.prompt_hours(parameters_b, tokens_each, requests)
@@ -58,13 +57,12 @@ def view(
     heading = f"Next: {found.next}." if found.next else "Stop here: what you have is good enough."
     count = max(facts.examples, decision.ENOUGH_EXAMPLES)
     assumed = (
-        f"Hours are computed, not measured. {cost_model.sustained(decision.CARD)}; activation checkpointing, "
+        f"Hours are computed, not measured, for a {decision.CARD.sold_as}; activation checkpointing, "
         f"{decision.EPOCHS} epochs, {count:,} examples of {tokens_each:,} tokens, {requests:,} requests a "
         f"month without a reused prefix. Money at {hourly_rate:g} an hour."
     )
     if four_bit:
-        low, high = cost_model.DEQUANTISATION
-        assumed += f" 4-bit steps take {low:g} to {high:g} times as long (NF4: UNVERIFIED on a GPU)."
+        assumed += " 4-bit weights are unpacked for every product."
     table.append({"step": "assumed", "why": assumed})
     return View(heading, table)
 

@@ -1,4 +1,4 @@
-"""Explorer of notebook 02: how much of a real update a rank keeps, beside an update of random signs."""
+"""The explorer of ranks: how much of a real update a rank keeps, beside an update of random signs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from labsupport.core import plots
 from labsupport.core.files import LabError
 from labsupport.evaluation import experiments, spectra
-from labsupport.notebooks.nb02_lora_math import spectrum_experiment
 from labsupport.sizes import counting
 from labsupport.teaching.explorer_shell import Explorer, View
 
@@ -33,8 +32,8 @@ def recorded_update(arm: str, layer: int, module: str) -> tuple[list[float], lis
     """Singular values and shape (out, in) of an update. Raises LabError for what the record does not hold."""
     known = {
         "arm": (arm, list(ARMS)),
-        "layer": (layer, spectrum_experiment.LAYERS),
-        "module": (module, spectrum_experiment.MODULES),
+        "layer": (layer, spectra.KEPT_LAYERS),
+        "module": (module, counting.ALL_LINEAR),
     }
     for what, (value, valid) in known.items():
         if value not in valid:
@@ -93,11 +92,10 @@ def figure(energy: np.ndarray, random_energy: np.ndarray, rank: int, name: str):
 
 def explore(arm: str = "AdamW", layer: int = 15, module: str = "q_proj", rank: int = 16) -> Explorer:
     """The explorer, starting at these values."""
-    layers, modules = spectrum_experiment.LAYERS, spectrum_experiment.MODULES
     controls = {
         "arm": widgets.Dropdown(options=list(ARMS), value=arm, description="trained with"),
-        "layer": widgets.Dropdown(options=list(layers), value=layer, description="layer"),
-        "module": widgets.Dropdown(options=list(modules), value=module, description="module"),
+        "layer": widgets.Dropdown(options=list(spectra.KEPT_LAYERS), value=layer, description="layer"),
+        "module": widgets.Dropdown(options=list(counting.ALL_LINEAR), value=module, description="module"),
         "rank": widgets.BoundedIntText(min=1, max=576, value=rank, description="rank"),
     }
     return Explorer(view, controls, "Rank against what is kept of a real update")
