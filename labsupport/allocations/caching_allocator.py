@@ -18,6 +18,10 @@ CUBLAS = 2 * 4096 * KIB + 8 * 16 * KIB
 CUBLAS_HOPPER = 32 * MIB
 
 
+class OutOfMemory(Exception):
+    """What is asked for is not to be had, even after all unused segments were handed back."""
+
+
 @dataclass(eq=False, slots=True)
 class _Piece:
     """A run of bytes of one segment, in use or free; neighbours are linked."""
@@ -31,16 +35,23 @@ class _Piece:
 
 
 class CachingAllocator:
-    """Bytes in, bytes out. `reserved` is what was taken from the card, `peak` its maximum, in bytes."""
+    """Bytes in, bytes out. `reserved` is what was taken from the card, `peak` its maximum, in bytes.
 
-    def __init__(self):
+    limit: what the card has, in bytes; None for a card without end.
+    """
+
+    def __init__(self, limit: int | None = None):
+        self.limit = limit
         self.reserved = self.peak = 0
         self._next_address = 0
         # By whether they are small: (size, address, piece), sorted.
         self._free: dict[bool, list[tuple[int, int, _Piece]]] = {True: [], False: []}
 
     def take(self, size: int) -> _Piece:
-        """A piece of at least `size` bytes: the smallest free one that holds it, else a new segment."""
+        """A piece of at least `size` bytes: the smallest free one that holds it, else a new segment.
+
+        OutOfMemory if the card does not have it.
+        """
         size = rounded_up(size, UNIT) or UNIT
         small = size <= SMALL
         free = self._free[small]
@@ -74,14 +85,19 @@ class CachingAllocator:
 
     def empty_cache(self) -> None:
         """Hand every segment that is wholly free back to the card, as torch.cuda.empty_cache() does."""
-        for small, free in self._free.items():
+        for free in self._free.values():
             kept = [found for found in free if found[2].before or found[2].after]
             self.reserved -= sum(found[0] for found in free) - sum(found[0] for found in kept)
-            self._free[small] = kept
+            free[:] = kept
 
     def _segment(self, size: int, small: bool) -> _Piece:
-        """Ask the card: 2 MiB for small blocks, 20 MiB for those under 10 MiB, else whole 2 MiB."""
+        """Ask the card: 2 MiB for small blocks, 20 MiB for those under 10 MiB, else whole 2 MiB. If it has no
+        more, hand back what is unused and ask again, as release_cached_blocks() does."""
         total = 2 * MIB if small else 20 * MIB if size < 10 * MIB else rounded_up(size, 2 * MIB)
+        if self.limit is not None and self.reserved + total > self.limit:
+            self.empty_cache()
+            if self.reserved + total > self.limit:
+                raise OutOfMemory
         piece = _Piece(self._next_address, total, small)
         self._next_address += total
         self.reserved += total
@@ -90,14 +106,19 @@ class CachingAllocator:
 
 
 def peak_reserved(
-    stream: Stream, workspace: int = CUBLAS, one_block: bool = True, emptied_before: int | None = None
+    stream: Stream,
+    workspace: int = CUBLAS,
+    one_block: bool = True,
+    emptied_before: int | None = None,
+    limit: int | None = None,
 ) -> int:
-    """The most bytes that the allocator would have reserved after this stream.
+    """The most bytes that the allocator would have reserved after this stream. OutOfMemory if the limit, in
+    bytes, does not do.
 
     `one_block`: transformers reserves the weights in one block before it loads them, unless it quantises.
     `emptied_before`: the step, counted from 1, before which the cache is emptied; None for never.
     """
-    allocator = CachingAllocator()
+    allocator = CachingAllocator(limit)
     if one_block:
         weights = (b.bytes for b in stream.blocks.values() if b.span.endswith("load"))
         allocator.give(allocator.take(sum(weights)))

@@ -24,6 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="bf16", help=", ".join(dtypes.SHORT_NAMES))
     parser.add_argument("--optim", default="adamw", help=", ".join(runs.OPTIMIZERS))
     parser.add_argument(
+        "--trainer", default="sft", help="sft: TRL's SFTTrainer (default); plain: a loop with full logits"
+    )
+    parser.add_argument(
+        "--supervised", type=float, default=1.0, help="the share of tokens trained on, for sft (default 1.0)"
+    )
+    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches an optimizer step")
+    parser.add_argument(
         "--double-quant",
         action=argparse.BooleanOptionalAction,
         help="quantise the scales of 4-bit weights as well (default)",
@@ -41,6 +48,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument("--packed", dest="padded", action="store_false", help="full rows without a mask")
     parser.add_argument("--attention", default="sdpa", help=", ".join(runs.ATTENTIONS))
     parser.add_argument("--gpu", help=f"{', '.join(gpus.names())}, or a number of GiB")
+    parser.add_argument(
+        "--evidence",
+        action="store_true",
+        help="published measurements beside this planner's figures",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
@@ -48,8 +60,10 @@ def run(asked: argparse.Namespace) -> int:
     """0 also where it does not fit: that is an answer."""
     import dataclasses
     import json
+    import sys
 
-    from labsupport.planning import planner, prose
+    from labsupport.memory import setup as runs
+    from labsupport.planning import evidence, planner, prose
     from labsupport.sizes import gpus
 
     setup = _run_options.setup(
@@ -62,7 +76,16 @@ def run(asked: argparse.Namespace) -> int:
         kbit_preparation=asked.kbit_prep,
         padded=asked.padded,
         attention=asked.attention,
+        trainer=asked.trainer,
+        supervised=asked.supervised,
+        accumulation=asked.accumulation,
     )
-    found = planner.plan(setup, None if asked.gpu is None else gpus.find(asked.gpu))
+    card = None if asked.gpu is None else gpus.find(asked.gpu)
+    if not asked.json:
+        # At once; the trace waits for torch and the libraries.
+        print(prose.by_hand(runs.checked(setup)), file=sys.stderr, flush=True)
+    found = planner.plan(setup, card)
     print(json.dumps(dataclasses.asdict(found), indent=1) if asked.json else prose.report(found))
+    if asked.evidence and not asked.json:
+        print("\n" + evidence.report(runs.checked(setup)))
     return 0

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from labsupport.core import dtypes
 from labsupport.core.files import LabError, nearest_first
-from labsupport.sizes import counting, model_configs
+from labsupport.core.numbers import real, shown, whole
+from labsupport.memory import limits, spellings
+from labsupport.sizes import architectures, counting, model_configs, quantized
 
 METHODS = ("lora", "qlora", "dora", "qdora", "rslora", "full")
 FOUR_BIT = ("qlora", "qdora")
 ATTENTIONS = ("sdpa", "eager")
-OPTIMIZERS = ("adamw", "adamw_8bit")
+OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 TRAINERS = ("sft", "plain")
+MOST_TOKENS = 2**22  # of one pass: a trace takes seconds with them, and no card has room for as many
+MOST_ACCUMULATED = 1_000_000
 NO_4_BIT = "weights in 4 bits cannot be trained themselves, so there is no 4-bit full fine-tuning."
 
 
@@ -25,7 +30,7 @@ class Setup:
     but for 4 bits. padded: rows of different lengths, filled up and masked; else packed, without a mask.
     trainer: "sft" is TRL's SFTTrainer, "plain" a loop that lets the model compute its loss from full logits.
     supervised: the share of a row's tokens that is trained on, which only TRL's fused head makes use of.
-    accumulation: micro-batches of `batch` rows an optimizer step.
+    accumulation: micro-batches of `batch` rows an optimizer step. dropout: of the adapters' inputs.
     """
 
     config: dict
@@ -41,9 +46,10 @@ class Setup:
     kbit_preparation: bool = False
     padded: bool = True
     attention: str = "sdpa"
-    trainer: str = "plain"
+    trainer: str = "sft"
     supervised: float = 1.0
     accumulation: int = 1
+    dropout: float = 0.0
 
     @property
     def four_bit(self) -> bool:
@@ -61,48 +67,123 @@ class Setup:
 
 
 def config_named(model: str) -> dict:
-    """The configuration of a model by name; "-instruct" makes no difference to the shape."""
-    shape = str(model).lower().removesuffix("-instruct")
-    return model_configs.find(shape if shape in model_configs.names() else model)
+    """The configuration of a model by a name that model_configs.find knows."""
+    return model_configs.find(model)
 
 
 def split_targets(text: str) -> str | tuple[str, ...]:
-    """ "q_proj,v_proj" as a tuple of names; "all-linear" as it is."""
-    return text if text == "all-linear" else tuple(part.strip() for part in text.split(",") if part.strip())
+    """ "q_proj,v_proj" as a tuple of names, parted by commas, blanks or plus signs; "all-linear" and the
+    other sets as they are."""
+    if text in counting.SETS:
+        return text
+    return tuple(part for part in re.split(r"[\s,;+'\"\[\]]+", text) if part)
 
 
 def checked(setup: Setup) -> Setup:
-    """The setup with its config completed and its targets as one word or a tuple.
+    """The setup in our names and types, its config completed, its targets as one word or a tuple.
 
-    LabError, naming what there is, for the first thing that cannot be planned.
+    A config whose weights are in 4 bits makes qlora of lora and qdora of dora. LabError, naming what there
+    is, for the first thing that cannot be planned.
     """
-    targets = setup.targets
-    if targets != "all-linear":
-        targets = (targets,) if isinstance(targets, str) else tuple(targets)
-    setup = dataclasses.replace(setup, config=model_configs.checked(setup.config), targets=targets)
-    _check_words(setup)
+    setup = dataclasses.replace(setup, config=model_configs.checked(setup.config))
+    setup = _in_our_words(setup)
+    setup = _as_quantized(setup)
     _check_four_bits(setup)
-    _check_sizes(setup)
-    return setup
+    setup = _in_sizes(setup)
+    _check_heads(setup.config)
+    _check_experts(setup)
+    limits.check(setup)
+    return dataclasses.replace(setup, attention=limits.attention(setup.config, setup.attention))
 
 
-def _check_words(setup: Setup) -> None:
-    if setup.method in ("qfull", "full-4bit") or setup.dtype in ("nf4", "fp4", "int4", "4bit"):
+# ---------------------------------------------------------------- words
+
+
+def _in_our_words(setup: Setup) -> Setup:
+    method = spellings.ours(setup.method, spellings.METHODS, METHODS)
+    if method in ("qfull", "full-4bit") or setup.dtype in ("nf4", "fp4", "int4", "4bit"):
         raise LabError(f"4 bits are a choice of method here, qlora or qdora: {NO_4_BIT}")
-    dtypes.find(setup.dtype)
-    if not setup.targets:
-        raise LabError("No targets given: name at least one linear layer, or all-linear.")
-    targets = () if setup.targets == "all-linear" else setup.targets
+    optimizer = spellings.ours(setup.optimizer, spellings.OPTIMIZERS, OPTIMIZERS)
+    trainer = spellings.ours(setup.trainer, spellings.TRAINERS, TRAINERS)
+    attention = spellings.ours(setup.attention, {}, ATTENTIONS)
     for name, value, known in (
-        ("method", setup.method, METHODS),
-        ("attention", setup.attention, ATTENTIONS),
-        ("optimiser", setup.optimizer, OPTIMIZERS),
-        ("trainer", setup.trainer, TRAINERS),
-        *(("target", target, (*counting.ALL_LINEAR, "all-linear")) for target in targets),
+        ("method", method, METHODS),
+        ("attention", attention, ATTENTIONS),
+        ("optimiser", optimizer, OPTIMIZERS),
+        ("trainer", trainer, TRAINERS),
     ):
         if value not in known:
-            near = nearest_first(str(value), known)
-            raise LabError(f"There is no {name} {value!r} here. Known, the nearest first: {near}.")
+            raise _unknown(name, value, known)
+    for name in ("checkpointing", "kbit_preparation", "padded", "double_quantization"):
+        value = getattr(setup, name)
+        if not isinstance(value, bool) and (value is not None or name != "double_quantization"):
+            raise LabError(f"{name} is {shown(value)}: it must be True or False.")
+    return dataclasses.replace(
+        setup,
+        method=method,
+        optimizer=optimizer,
+        trainer=trainer,
+        attention=attention,
+        dtype=dtypes.find(setup.dtype).name,
+        targets=_targets(setup.targets, setup.config),
+    )
+
+
+def _unknown(name: str, value, known) -> LabError:
+    near = nearest_first(str(value), known)
+    return LabError(f"There is no {name} {shown(value)} here. Known, the nearest first: {near}.")
+
+
+def _targets(asked, config: dict) -> str | tuple[str, ...]:
+    """ "all-linear", or names of what a block has. What all-linear is named with, it holds already."""
+    named = (
+        [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, (list, tuple, set)) else []
+    )
+    if not named:
+        raise LabError("No targets given: name at least one linear layer, or all-linear.")
+    known = tuple(counting.in_block(config))
+    found = []
+    for name in named:
+        members = () if name == "all-linear" or not isinstance(name, str) else counting.SETS.get(name, ())
+        found += members if set(members) <= set(known) else [name]
+    found = [spellings.ours(name, {}, (*known, "all-linear")) for name in found or named]
+    for name in found:
+        if name in counting.outside(config):
+            raise LabError(
+                f"The target {name} is outside the blocks, and only adapters inside them are planned: choose "
+                f"among {', '.join(known)}, or all-linear."
+            )
+        if name not in (*known, "all-linear"):
+            raise _unknown("target", name, (*known, "all-linear"))
+    return "all-linear" if "all-linear" in found else tuple(dict.fromkeys(found))
+
+
+# ---------------------------------------------------------------- 4 bits
+
+
+def _as_quantized(setup: Setup) -> Setup:
+    """The setup with weights as the config's quantization_config says, which it then no longer has."""
+    found = quantized.four_bit(setup.config)
+    config = {key: value for key, value in setup.config.items() if key != "quantization_config"}
+    if found is None:
+        return dataclasses.replace(setup, config=config)
+    method = {"lora": "qlora", "dora": "qdora"}.get(setup.method, setup.method)
+    says = "The model's quantization_config says that its weights are in 4 bits"
+    if method not in FOUR_BIT:
+        raise LabError(
+            f"{says}: choose the method qlora or qdora instead of {setup.method}, or another model."
+        )
+    if setup.double_quantization not in (None, found.double):
+        raise LabError(
+            f"{says}, with bnb_4bit_use_double_quant {str(found.double).lower()}: leave double quantisation "
+            "to it."
+        )
+    if setup.dtype == "float16" and found.compute == "float32":
+        raise LabError(f"{says} and float16 is computed with in float32: choose the dtype bf16.")
+    if method != setup.method:
+        note = f"The model's quantization_config says 4 bits, so {setup.method} is planned as {method}."
+        config["notes"] = (*config.get("notes", ()), note)
+    return dataclasses.replace(setup, config=config, method=method, double_quantization=found.double)
 
 
 def _check_four_bits(setup: Setup) -> None:
@@ -114,19 +195,68 @@ def _check_four_bits(setup: Setup) -> None:
             raise LabError(f"{words} is for qlora and qdora, not for {setup.method}: {NO_4_BIT}")
 
 
-def _check_sizes(setup: Setup) -> None:
-    sizes = {"rank": setup.rank, "batch": setup.batch, "length (tokens a row)": setup.length}
-    sizes["accumulation"] = setup.accumulation
-    for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise LabError(f"{name} is {value!r}: it must be a whole number of at least 1.")
-    if not 0 < setup.supervised <= 1:
+# ---------------------------------------------------------------- numbers
+
+
+def _in_sizes(setup: Setup) -> Setup:
+    batch = whole(setup.batch, "batch", 1, MOST_TOKENS)
+    length = whole(setup.length, "length (tokens a row)", 1, MOST_TOKENS)
+    if batch * length > MOST_TOKENS:
         raise LabError(
-            f"supervised is {setup.supervised!r}: it is a share of the tokens, above 0, at most 1."
+            f"batch is {batch:,} rows of {length:,} tokens, {batch * length:,} in one pass: at most "
+            f"{MOST_TOKENS:,} are planned. Choose a smaller batch and more accumulation."
         )
     positions = setup.config.get("max_position_embeddings")
-    if positions and setup.length > positions:
+    if positions and length > positions:
         raise LabError(
-            f"length is {setup.length} tokens a row but the model has {positions} positions: "
-            "choose at most that."
+            f"length is {length} tokens a row but the model has {positions} positions: choose at most that."
         )
+    dropout = real(setup.dropout, "dropout", 0.0, 1.0)
+    if dropout == 1:
+        raise LabError("dropout is 1.0, so that nothing is left: give a share below 1.")
+    return dataclasses.replace(
+        setup,
+        batch=batch,
+        length=length,
+        rank=_rank(setup),
+        accumulation=whole(setup.accumulation, "accumulation", 1, MOST_ACCUMULATED),
+        dropout=dropout,
+        supervised=real(setup.supervised, "supervised (a share of the tokens)", 0.0, 1.0, above=True),
+    )
+
+
+def _rank(setup: Setup) -> int:
+    """The rank; LabError if it is higher than that of every matrix that gets an adapter."""
+    rank = whole(setup.rank, "rank")
+    if setup.method == "full":
+        return rank
+    linear, experts = counting.block_shapes(setup.config), architectures.expert_parameters(setup.config)
+    parameters = architectures.expert_targets(setup.config) | architectures.expert_paths(setup.config)
+    names = counting.target_names(setup.targets, setup.config)
+    largest = max(min(linear[name] if name in linear else experts[parameters[name]][1:]) for name in names)
+    if rank > largest:
+        raise LabError(
+            f"rank is {shown(rank)}: no targeted matrix of this model has a higher rank than {largest}, so "
+            f"the rest would only cost memory. Give at most {largest}."
+        )
+    return rank
+
+
+def _check_heads(config: dict) -> None:
+    without_rotation = config["model_type"] == "gpt2" or config.get("alibi")
+    if config["head_dim"] % 2 and not without_rotation:
+        raise LabError(
+            f"The model's heads have {config['head_dim']} numbers: rotary positions turn pairs of them, so "
+            "head_dim, or hidden_size / num_attention_heads without it, must be even."
+        )
+
+
+def _check_experts(setup: Setup) -> None:
+    """LabError for experts whose rows torch.grouped_mm refuses: each must fill pieces of 16 bytes."""
+    piece = 16 // setup.number_bytes
+    for name, (experts, width, _) in architectures.expert_parameters(setup.config).items():
+        if experts > 1 and width % piece:
+            raise LabError(
+                f"The experts' {name} takes {width} numbers: grouped products need a multiple of {piece} in "
+                f"{setup.dtype}, so hidden_size and the experts' width must be such."
+            )

@@ -1,1 +1,1 @@
-"""Will it fit? The planner's answer: by arithmetic on paper, from the traced step, and held to what others measured."""
+"""Will it fit? By arithmetic on paper, by the traced step, and held to what others measured."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from labsupport.memory.setup import Setup
-from labsupport.sizes import counting
+from labsupport.sizes import architectures, counting
 
 NF4_BYTES = {True: (4 + 8 / 64 + 32 / (64 * 256)) / 8, False: (4 + 32 / 64) / 8}  # QLoRA paper, section 3
 TOO_HIGH = 1.2  # at most this much of the traced peak; test_memory_explorers.py traces the worst
+# Linear layers of a block that read the same tensor; o_proj's input is kept as the attention's output anyway.
+SHARED_INPUTS = {"q_proj": "norm", "k_proj": "norm", "v_proj": "norm", "down_proj": "product"}
+SHARED_INPUTS |= {"gate_proj": "second norm", "up_proj": "second norm"}
+TILE = (4096, 32768)  # positions and words of TRL's fused head at once (trl 1.16, kernels/chunked_logprob.py)
 LOGITS_BYTES = {2: 14, 4: 16}  # bytes a token and word: logits, float32 copy, log-softmax, two gradients
 
 
 def target_shapes(setup: Setup) -> list[tuple[int, int]]:
     """The shapes of the layers of one block that get an adapter."""
-    linear = counting.block_shapes(setup.config)
     if setup.method == "full":
         return []
+    shapes = counting.adapter_shapes(setup.config)
     return (
-        list(linear.values()) if setup.targets == "all-linear" else [linear[name] for name in setup.targets]
+        list(shapes.values()) if setup.targets == "all-linear" else [shapes[name] for name in setup.targets]
     )
 
 
@@ -24,8 +28,10 @@ def weight_bytes(setup: Setup) -> float:
     """Bytes of the model's weights as they are loaded: 4 bits in the blocks, if asked, else the dtype's."""
     config, size = setup.config, setup.number_bytes
     in_blocks = config["num_hidden_layers"] * sum(a * b for a, b in counting.block_shapes(config).values())
+    experts = architectures.expert_parameters(config)
+    experts = config["num_hidden_layers"] * sum(count * a * b for count, a, b in experts.values())
     tables = 1 if config.get("tie_word_embeddings") else 2
-    outside = tables * config["vocab_size"] * config["hidden_size"]
+    outside = tables * config["vocab_size"] * config["hidden_size"] + experts
     if not setup.four_bit:
         return size * (in_blocks + outside)
     outside *= 4 if setup.kbit_preparation else size
@@ -45,48 +51,99 @@ def trainable_parameters(setup: Setup) -> int:
 def activation_bytes(setup: Setup) -> int:
     """Bytes kept for the backward pass for one token and one block, frozen base, LoRA, no checkpointing.
 
-    Two norms in float32; each adapter's input in float32 and its A output; queries, keys, values, output
-    and log-sums of the attention; the MLP's gate, its activation and the other factor.
+    Two norms in float32; the adapters' inputs and A outputs; queries, keys, values, output and log-sums of
+    the attention; the MLP's gate, its activation and the other factor.
     """
     config, size = setup.config, setup.number_bytes
-    linear = counting.block_shapes(config)
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    query, key = linear["q_proj"][1], linear["k_proj"][1]
+    query, key = (
+        config[name] * config["head_dim"] for name in ("num_attention_heads", "num_key_value_heads")
+    )
     norms = 8 * hidden
-    adapters = sum(4 * (a + setup.rank) for a, _ in target_shapes(setup))
     attention = size * (2 * query + 2 * (query if setup.padded else key)) + 4 * heads
     mlp = 3 * size * config["intermediate_size"]
     trained = 2 * size * (hidden * 2 + query) if setup.method == "full" else 0
-    return norms + adapters + attention + mlp + trained
+    return norms + adapter_input_bytes(setup) + attention + mlp + trained
+
+
+def adapter_input_bytes(setup: Setup) -> int:
+    """Bytes a token that the adapters of a block keep: their inputs, and what A makes of them.
+
+    Adapters in float32 get a copy each, in float32; TRL's autocast makes 16 bits of it. Adapters in bfloat16,
+    as TRL has them on 4 bits, keep no copy: one input serves all that read it, o_proj's is kept anyway.
+    """
+    if setup.trainer == "plain":
+        return sum(4 * (inputs + setup.rank) for inputs, _ in target_shapes(setup))
+    if not setup.four_bit:
+        return sum(2 * (inputs + setup.rank) for inputs, _ in target_shapes(setup))
+    shapes = counting.adapter_shapes(setup.config)
+    names = shapes if setup.targets == "all-linear" else setup.targets
+    inputs = {SHARED_INPUTS[name]: shapes[name][0] for name in names if name in SHARED_INPUTS}
+    return 2 * (sum(inputs.values()) + setup.rank * len(names))
+
+
+def moments(setup: Setup) -> dict[str, dict[str, float]]:
+    """Moment -> category -> bytes beyond what always stands there: when the loss is made, when the last block
+    goes backward, and when the optimizer steps."""
+    config, size = setup.config, setup.number_bytes
+    tokens, inner = setup.batch * setup.length, config["intermediate_size"]
+    gradients = trainable_parameters(setup) * trainable_bytes(setup)
+    a_block = activation_bytes(setup)
+    kept = size * config["hidden_size"] if setup.checkpointing else a_block
+    kept = tokens * kept * config["num_hidden_layers"]
+    alive = gradients if setup.accumulation > 1 else 0  # those of the micro-batches before
+    passing = 3 * size * inner * tokens
+    if setup.four_bit:  # a product's 16-bit weight, where there are few tokens
+        passing = max(passing, 2 * size * inner * tokens + size * inner * config["hidden_size"])
+    again = tokens * a_block if setup.checkpointing else 0
+    return {
+        "loss": {"activations": kept, "gradients": alive} | head_parts(setup),
+        "backward": {"activations": kept + again, "temporaries": passing, "gradients": alive},
+        "optimizer": {"gradients": gradients, "temporaries": gradients if foreach(setup) else 0},
+    }
+
+
+def head_parts(setup: Setup) -> dict[str, float]:
+    """Category -> bytes at the head. A plain loop: the logits of every token. TRL: a tile of supervised
+    positions and words, or the last norm's way back in float32, which comes after it."""
+    config, size = setup.config, setup.number_bytes
+    tokens = setup.batch * setup.length
+    if setup.trainer == "plain":
+        return {"logits": tokens * config["vocab_size"] * LOGITS_BYTES[size], "temporaries": 0}
+    positions, words = min(setup.supervised * tokens, TILE[0]), min(config["vocab_size"], TILE[1])
+    tile, norm = positions * words * size, 24 * tokens * config["hidden_size"]
+    return {"logits": tile, "temporaries": 0} if tile > norm else {"logits": 0, "temporaries": norm}
+
+
+def trainable_bytes(setup: Setup) -> int:
+    """Bytes of one trainable number: the weights' own in full fine-tuning, else PEFT's float32, which TRL
+    makes bfloat16 on 4 bits."""
+    if setup.method == "full":
+        return setup.number_bytes
+    return 2 if setup.four_bit and setup.trainer == "sft" else 4
+
+
+def foreach(setup: Setup) -> bool:
+    """Whether the optimizer takes all parameters at once and needs a temporary as large as they are."""
+    return setup.optimizer == "adamw" and setup.trainer == "plain"
 
 
 def peak_parts(setup: Setup) -> tuple[str, dict[str, float]]:
-    """(phase, category -> bytes) at the peak of allocated memory: what stands there all the time, and the
-    larger of two phases, the loss or the optimizer's step. Of full fine-tuning the weights are no adapters.
+    """(moment, category -> bytes) at the peak of allocated memory: what stands there all the time, and the
+    largest of three moments. Of full fine-tuning the weights are no adapters.
     """
-    config, size = setup.config, setup.number_bytes
-    tokens = setup.batch * setup.length
-    count = trainable_parameters(setup)
-    one = size if setup.method == "full" else 4  # bytes of a trainable number
+    count, one = trainable_parameters(setup), trainable_bytes(setup)
     standing = {
         "weights": weight_bytes(setup),
         "adapters": 0 if setup.method == "full" else one * count,
         "optimizer": count * (2 * one if setup.optimizer == "adamw" else 2.03),
     }
-    a_block = activation_bytes(setup)
-    kept = size * config["hidden_size"] if setup.checkpointing else a_block
-    loss = {
-        "activations": tokens * kept * config["num_hidden_layers"],
-        "logits": tokens * config["vocab_size"] * LOGITS_BYTES[size],
-    }
-    step = {"gradients": count * one, "temporaries": count * one if setup.optimizer == "adamw" else 0}
-    if sum(loss.values()) >= sum(step.values()):
-        return "loss", standing | loss
-    return "optimizer", standing | step
+    phase, parts = max(moments(setup).items(), key=lambda moment: sum(moment[1].values()))
+    return phase, standing | parts
 
 
 def peak_bytes(setup: Setup) -> float:
-    """Bytes of peak allocated memory: weights, trainable state, and the larger of two phases.
+    """Bytes of peak allocated memory: weights, trainable state, and the largest of three moments.
 
     A few percent off the traced peak for LoRA and QLoRA of packed rows; DoRA and padding need the trace.
     """

@@ -17,10 +17,17 @@ from labsupport.sizes import gpus
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer. GiB throughout; margin_gib is the card's memory less reserved less CUDA's context."""
+    """The answer. GiB throughout.
 
+    peak_reserved_gib: what the caching allocator takes where memory is ample. needed_gib: the least with
+    which the run gets through on the card, since the allocator hands back what is unused before it fails;
+    it decides `fits`, and margin_gib is the card's memory less needed less CUDA's context.
+    """
+
+    trainer: str
     peak_allocated_gib: float
     peak_reserved_gib: float
+    needed_gib: float | None
     phase: str
     split_gib: dict[str, float]
     fits: bool | None
@@ -42,21 +49,22 @@ def plan(setup: Setup, card: gpus.Card | None = None, suggest: bool = True) -> P
     setup = checked(setup)
     upstream.quiet_messages()
     built: dict = {}
-    stream, trainable = footprint.trace_steps(setup, built)
-    allocated, reserved = streams.peak(stream), footprint.reserved_bytes(setup, stream, card)
-    margin = None if card is None else footprint.margin_gib(card, reserved)
+    run = footprint.traced(setup, card, built)
+    margin = None if card is None else footprint.margin_gib(card, run.needed)
     suggestions = ()
     if card is not None and margin < 0 and suggest:
-        suggestions = tuple(suggesting.changes_that_fit(setup, card, reserved, built))
+        suggestions = tuple(suggesting.changes_that_fit(setup, card, run, built))
     return Plan(
-        peak_allocated_gib=allocated.bytes / GIB,
-        peak_reserved_gib=reserved / GIB,
-        phase=allocated.phase,
-        split_gib={name: allocated.split.get(name, 0) / GIB for name in streams.CATEGORIES},
+        trainer=setup.trainer,
+        peak_allocated_gib=run.peak.bytes / GIB,
+        peak_reserved_gib=run.reserved / GIB,
+        needed_gib=None if card is None else run.needed / GIB,
+        phase=run.peak.phase,
+        split_gib={name: run.peak.split.get(name, 0) / GIB for name in streams.CATEGORIES},
         fits=None if margin is None else margin >= 0,
         margin_gib=margin,
         suggestions=suggestions,
-        trainable_parameters=trainable,
+        trainable_parameters=run.trainable,
         assumptions=tuple(prose.assumptions(setup, card)),
         closed_form_gib=closed_form.peak_bytes(setup) / GIB,
         gpu=None if card is None else card.sold_as,

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 
 from labsupport.allocations.streams import GIB
 from labsupport.memory.setup import Setup
-from labsupport.planning import closed_form, footprint, prose
+from labsupport.planning import closed_form, footprint
 from labsupport.sizes import gpus
 
-# _estimated_reserved was at most 1.005 and 1.11 times what 190 random traces gave.
+# estimated_peak was at most this many times too high in 190 random traces.
 ESTIMATED_TOO_HIGH = {"sdpa": 1.02, "eager": 1.15}
+# How a plain loop and TRL's SFTConfig say it.
+SFT_NAMES = {
+    "batch": "per_device_train_batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "checkpointing": "gradient_checkpointing",
+    "optimizer": "optim",
+    "length": "max_length",
+}
+COSTS = {"checkpointing": "about a third more time", "length": "cuts longer rows"}
 
 
 @dataclass(frozen=True)
@@ -26,29 +35,34 @@ class Suggestion:
     margin_gib: float
 
 
-def possible_changes(setup: Setup) -> Iterator[tuple[str, dict]]:
-    """(words, fields to change), the cheapest first: time, then precision, then the data."""
+def possible_changes(setup: Setup) -> Iterator[dict]:
+    """Fields to change, the cheapest first: the head, time, then precision, then the data."""
+    light = {}
+    if setup.trainer == "plain":
+        yield {"trainer": "sft"}
+        light["trainer"] = "sft"
     if not setup.checkpointing:
-        yield "turn activation checkpointing on (about a third more time)", {"checkpointing": True}
-    light = {"checkpointing": True}
+        yield {"checkpointing": True}
+        light["checkpointing"] = True
+        yield dict(light)
     for batch in _halved(setup.batch, 1):
-        options = {"batch": batch}
-        yield f"batch {batch}, more accumulation", options
-        if not setup.checkpointing:
-            yield f"checkpointing and batch {batch}, more accumulation", light | options
-    light["batch"] = 1
+        options = {"batch": batch, "accumulation": setup.accumulation * math.ceil(setup.batch / batch)}
+        yield options
+        yield light | options
+    if setup.batch > 1:
+        light |= {"batch": 1, "accumulation": setup.accumulation * setup.batch}
     if setup.optimizer == "adamw" and setup.method == "full":
-        yield "8-bit AdamW", {"optimizer": "adamw_8bit"}
+        yield {"optimizer": "adamw_8bit"}
         light["optimizer"] = "adamw_8bit"
-        yield "8-bit AdamW, checkpointing, batch 1", dict(light)
+        yield dict(light)
     lighter = {"full": ("lora", "qlora"), "lora": ("qlora",), "rslora": ("qlora",), "dora": ("qdora",)}
     for method in lighter.get(setup.method, ()):
-        yield f"method {method}", {"method": method}
-        yield f"method {method}, checkpointing, batch 1", light | {"method": method}
+        yield {"method": method}
         light["method"] = method
+        yield dict(light)
     for length in _halved(setup.length, 256):
-        yield f"rows of {length} tokens", {"length": length}
-        yield f"all of these and rows of {length} tokens", light | {"length": length}
+        yield {"length": length}
+        yield light | {"length": length}
 
 
 def _halved(number: int, least: int) -> Iterator[int]:
@@ -58,31 +72,44 @@ def _halved(number: int, least: int) -> Iterator[int]:
         yield number
 
 
+def said(setup: Setup, options: dict) -> str:
+    """A change in the words of the one who runs it: TRL's arguments, or plain ones."""
+    words, costs = [], [COSTS[name] for name in options if name in COSTS]
+    for name, value in options.items():
+        if setup.trainer == "sft" and name in SFT_NAMES:
+            words.append(f"{SFT_NAMES[name]}={value!r}")
+        elif name == "trainer":
+            words.append("TRL's SFTTrainer, which makes no full logits")
+        else:
+            words.append(f"{name} {'on' if value is True else value}")
+    return ", ".join(words) + (f" ({', '.join(costs)})" if costs else "")
+
+
 def changes_that_fit(
-    setup: Setup, card: gpus.Card, reserved: int, built: dict, wanted: int = 2
+    setup: Setup, card: gpus.Card, run: footprint.Traced, built: dict, wanted: int = 2
 ) -> list[Suggestion]:
     """The first changes that make it fit, each traced. Passed over: hopeless ones, by arithmetic, what only
     goes further than a change that was found, and shorter rows, which cost data, if anything was found.
 
-    reserved: bytes of the setup as it is; built: models of earlier traces.
+    run: the setup as it is; built: models of earlier traces.
     """
     found: list[Suggestion] = []
-    traced = [(setup, reserved)]
-    for words, options in possible_changes(setup):
+    known = [(setup, run.peak.bytes)]
+    for options in possible_changes(setup):
         if found and "length" in options:
             break
         changed = dataclasses.replace(setup, **options)
-        if changed == setup or any(goes_further(options, item.options) for item in found):
+        tried = any(changed == other for other, _ in known)
+        if tried or any(goes_further(options, item.options) for item in found):
             continue
         by_hand = closed_form.peak_bytes(changed) / closed_form.TOO_HIGH
-        estimated = estimated_reserved(changed, traced) / ESTIMATED_TOO_HIGH[setup.attention]
+        estimated = estimated_peak(changed, known) / ESTIMATED_TOO_HIGH[setup.attention]
         if max(by_hand, estimated) > footprint.usable_gib(card) * GIB:
             continue
-        reserved = footprint.reserved_bytes(changed, footprint.trace_steps(changed, built)[0], card)
-        traced.append((changed, reserved))
-        if (margin := footprint.margin_gib(card, reserved)) >= 0:
-            words += f" ({prose.UNVERIFIED})" if changed.four_bit else ""
-            found.append(Suggestion(words, options, reserved / GIB, margin))
+        run = footprint.traced(changed, card, built)
+        known.append((changed, run.peak.bytes))
+        if (margin := footprint.margin_gib(card, run.needed)) >= 0:
+            found.append(Suggestion(said(setup, options), options, run.reserved / GIB, margin))
         if len(found) == wanted:
             break
     return found
@@ -94,27 +121,31 @@ def goes_further(options: dict, found: dict) -> bool:
     return all(
         options.get(name) == value or (name in fewer and options.get(name, value) < value)
         for name, value in found.items()
+        if name != "accumulation"  # follows from the batch
     )
 
 
-def estimated_reserved(setup: Setup, traced: list[tuple[Setup, int]]) -> float:
-    """Bytes that a setup should reserve, going by the traced one that is nearest to it and differs in rows or
-    in 4 bits only: all but weights, adapters and states in proportion to the tokens. 0 if there is none."""
+def estimated_peak(setup: Setup, traced: list[tuple[Setup, int]]) -> float:
+    """Bytes that a setup's tensors should take at most, going by the traced one that is nearest to it and
+    differs in rows or in 4 bits only: all but weights, adapters and states in proportion to the tokens. 0 if
+    there is none. traced: setups with more tokens, and their peaks in bytes."""
     alike = [
-        (setup.batch * setup.length / (other.batch * other.length), other, reserved)
-        for other, reserved in traced
+        (setup.batch * setup.length / (other.batch * other.length), other, peak)
+        for other, peak in traced
         if _apart_from_rows(other) == _apart_from_rows(setup)
     ]
     if not alike:
         return 0.0
-    tokens, other, reserved = min(alike, key=lambda found: abs(math.log(found[0])))
-    return _standing_bytes(setup) + (reserved - _standing_bytes(other)) * tokens
+    tokens, other, peak = min(alike, key=lambda found: abs(math.log(found[0])))
+    return _standing_bytes(setup) + (peak - _standing_bytes(other)) * tokens
 
 
 def _apart_from_rows(setup: Setup) -> Setup:
     """What setups have in common whose memory is about in proportion to their tokens."""
     length = setup.length if setup.attention == "eager" else 1  # there the scores grow with its square
-    return dataclasses.replace(setup, batch=1, length=length, method=setup.method.removeprefix("q"))
+    # Adapters are alike on 4 and on 16 bits in a plain loop; TRL has them in other dtypes.
+    method = setup.method.removeprefix("q") if setup.trainer == "plain" else setup.method
+    return dataclasses.replace(setup, batch=1, length=length, method=method, accumulation=1)
 
 
 def _standing_bytes(setup: Setup) -> float:

@@ -36,6 +36,20 @@ def test_emptying_the_cache_returns_only_segments_without_a_used_piece():
     assert allocator.reserved == 60 * mib
 
 
+def test_at_its_limit_it_hands_back_what_is_unused_before_it_fails():
+    mib = 2**20
+    allocator = caching_allocator.CachingAllocator(limit=100 * mib)
+    kept, unused = allocator.take(40 * mib), allocator.take(50 * mib)
+    allocator.give(unused)
+    large = allocator.take(60 * mib)  # does not fit into the 50, nor beside them
+    assert (allocator.reserved, large.size) == (100 * mib, 60 * mib)
+    allocator.give(large)
+    allocator.take(30 * mib)  # half of the segment is in use now: it cannot be handed back
+    with pytest.raises(caching_allocator.OutOfMemory):
+        allocator.take(40 * mib)
+    assert not kept.free
+
+
 def test_a_stream_too_shallow_is_not_deepened():
     with pytest.raises(LabError, match="trace it whole"):
         streams.deepen(streams.Stream(2), 8)

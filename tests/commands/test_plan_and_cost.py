@@ -10,8 +10,8 @@ from labsupport import cli
 from labsupport.commands import cost as cost_command
 from labsupport.commands import plan as plan_command
 from labsupport.core.files import LabError
-from labsupport.planning.planner import Plan, plan
 from labsupport.memory.setup import Setup, config_named
+from labsupport.planning.planner import Plan, plan
 from labsupport.sizes import gpus
 
 
@@ -27,7 +27,8 @@ def run(command, arguments: str) -> int:
 def test_every_option_of_plan_reaches_its_field(capsys):
     options = (
         "--model llama-3.2-1b --method qdora --rank 8 --targets q_proj,v_proj --batch 2 --seq 96 --packed "
-        "--dtype fp16 --no-checkpointing --optim adamw_8bit --no-double-quant --kbit-prep --attention eager"
+        "--dtype fp16 --no-checkpointing --optim adamw_8bit --no-double-quant --kbit-prep --attention eager "
+        "--trainer plain --supervised 0.5 --accumulation 2"
     )
     assert run(plan_command, f"{options} --gpu l4 --json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -45,16 +46,37 @@ def test_every_option_of_plan_reaches_its_field(capsys):
         kbit_preparation=True,
         padded=False,
         attention="eager",
+        trainer="plain",
+        supervised=0.5,
+        accumulation=2,
     )
     assert document == json.loads(json.dumps(dataclasses.asdict(plan(setup, gpus.find("l4")))))
     assert list(document) == [field.name for field in dataclasses.fields(Plan)]
 
 
-def test_nf4_is_labelled_unverified_wherever_it_is_printed(capsys):
-    assert run(plan_command, "--model smollm2-135m --method qlora --gpu 24") == 0
-    assert "UNVERIFIED" in capsys.readouterr().out
-    assert run(plan_command, "--model smollm2-135m --method lora --gpu 24") == 0
-    assert "UNVERIFIED" not in capsys.readouterr().out
+def test_the_default_is_the_trainer_that_people_use(capsys):
+    assert run(plan_command, "--model smollm2-135m --json") == 0
+    assert json.loads(capsys.readouterr().out)["trainer"] == "sft"
+
+
+def test_what_can_be_done_by_hand_is_there_before_the_trace(capsys):
+    assert run(plan_command, "--model smollm2-135m --gpu 24") == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("By hand ") and "peak allocated" in captured.out
+    assert run(plan_command, "--model smollm2-135m --gpu 24 --json") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_no_published_run_covers_says_so_once(capsys):
+    for trainer, times in (("sft", 1), ("plain", 0)):
+        assert run(plan_command, f"--model smollm2-135m --method qlora --gpu 24 --trainer {trainer}") == 0
+        assert capsys.readouterr().out.count("UNVERIFIED") == times
+
+
+def test_evidence_shows_the_nearest_published_runs_and_their_ratios(capsys):
+    assert run(plan_command, "--model llama-3.2-3b --trainer plain --no-checkpointing --evidence") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("ratio ") == 3 and "huggingface/peft" in printed
 
 
 def test_a_card_too_small_for_anything_is_an_answer_too(capsys):
@@ -85,7 +107,7 @@ def test_bad_input_to_plan_is_one_sentence(arguments, words):
 
 
 def test_an_unsupported_architecture_names_the_supported_ones(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
     with pytest.raises(LabError, match="llama, mistral, qwen2"):
         run(plan_command, f"--config {tmp_path / 'config.json'}")
 
@@ -97,11 +119,52 @@ def test_the_pages_exercise_prints_qlora_beside_several_cards_and_its_formula(ca
     asked = "--model llama-2-7b --rows 5000 --tokens 500 --epochs 3 --gpu a100-80 --gpus 4 --rate 2 --compare"
     assert run(cost_command, asked) == 0
     printed = capsys.readouterr().out
-    assert "qlora" in printed and "4 x A100" in printed and "hours = " in printed and "UNVERIFIED" in printed
+    assert "qlora" in printed and "4 x A100" in printed and "hours = " in printed and "what binds" in printed
     assert run(cost_command, f"{asked} --json") == 0
     one, several = json.loads(capsys.readouterr().out)
     assert (one["method"], one["gpus"], several["method"], several["gpus"]) == ("qlora", 1, "lora", 4)
     assert one["money"][0] < one["money"][1]
+
+
+def test_cost_keeps_its_keys_and_has_new_ones(capsys):
+    assert run(cost_command, "--model llama-3.2-1b --rows 50 --gpu l4 --rate 1 --json") == 0
+    document = json.loads(capsys.readouterr().out)
+    before = ["method", "gpu", "gpus", "tokens", "flops", "hours", "money", "formula", "assumptions"]
+    assert list(document)[: len(before)] == before
+    assert {"steps", "terms", "binds", "tokens_a_second", "cheaper", "break_even", "fits"} <= set(document)
+    assert all({"said", "share"} == set(change) for change in document["cheaper"])
+
+
+def test_batch_accumulation_and_packing_reach_the_step(capsys):
+    def document(options: str) -> dict:
+        assert run(cost_command, f"--model llama-3.2-1b --rows 4096 --gpu l4 --rate 1 --json {options}") == 0
+        return json.loads(capsys.readouterr().out)
+
+    alone = document("--tokens 100 --batch 1")
+    more = document("--tokens 100 --batch 8 --accumulation 2")
+    packed = document("--tokens 100 --batch 1 --packed 2048")
+    assert (alone["steps"], more["steps"], packed["steps"]) == (4096, 256, 200)
+    assert alone["tokens"] == more["tokens"] == packed["tokens"] == 409_600
+    assert packed["hours"][1] < alone["hours"][1] / 3 and more["hours"][1] < alone["hours"][1] / 3
+
+
+def test_rows_of_a_file_are_filled_up_to_the_longest_or_packed(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": "x" * size}) + "\n" for size in (400, 4000) * 50))
+    found = []
+    for options in ("--batch 1", "--batch 4", "--packed 1000"):
+        assert (
+            run(cost_command, f"--model smollm2-135m --data {path} --gpu l4 --rate 1 --json {options}") == 0
+        )
+        found.append(json.loads(capsys.readouterr().out)["tokens"])
+    # Rows of 100 and 1,000 tokens; of four at random one is long in 15 of 16 draws.
+    assert found == [100 * 550, 100 * 944, 55_000]
+
+
+def test_published_times_are_shown_beside_the_models(capsys):
+    assert run(cost_command, "--model smollm2-135m --rows 50 --gpu l4 --rate 1 --evidence") == 0
+    printed = capsys.readouterr().out
+    assert "LitGPT: Llama 2 7B, bnb.nf4" in printed and "held out, which set no parameter" in printed
 
 
 def test_a_data_file_gives_rows_and_tokens(tmp_path, capsys):
@@ -124,6 +187,14 @@ def test_a_data_file_gives_rows_and_tokens(tmp_path, capsys):
         ("--model smollm2-135m --rows 5 --gpu l5 --rate 1", "nearest first: l4"),
         ("--model smollm2-135m --rows 5 --gpu 24 --rate 1", "speed"),
         ("--model smollm2-135m --rows 5 --gpu l4 --gpus 0 --rate 1", "gpus is 0"),
+        ("--model smollm2-135m --rows 5 --gpu l4 --rate 1e308", "rate is 1e"),
+        ("--model smollm2-135m --rows 99999999999999999999 --gpu l4 --rate 1", "rows is 9"),
+        ("--model smollm2-135m --rows 5 --epochs 1e300 --gpu l4 --rate 1", "epochs is 1e"),
+        ("--model smollm2-135m --rows 5 --batch 0 --gpu l4 --rate 1", "batch is 0"),
+        ("--model smollm2-135m --rows 5 --batch 99999999999 --gpu l4 --rate 1", "batch is 9"),
+        ("--model smollm2-135m --rows 5 --accumulation -1 --gpu l4 --rate 1", "accumulation is -1"),
+        ("--model smollm2-135m --rows 5 --packed 0 --gpu l4 --rate 1", "packed .tokens a row. is 0"),
+        ("--model smollm2-135m --rows 5 --packed 100000 --gpu l4 --rate 1", "8192 positions"),
         ("--model smollm2-135m --data missing.jsonl --gpu l4 --rate 1", "Cannot read"),
         ("--model smollm2-135m --rows 5 --tokens 0 --gpu l4 --rate 1", "tokens a row. is 0"),
     ],

@@ -7,14 +7,24 @@ import pytest
 from hypothesis import given, settings
 
 from labsupport.core import dtypes
-from labsupport.memory.setup import METHODS, OPTIMIZERS, Setup
+from labsupport.memory.setup import METHODS, OPTIMIZERS, TRAINERS, Setup
 from labsupport.planning import closed_form
 from labsupport.sizes import model_configs
 
 
 def test_a_token_keeps_288_kib_in_a_layer_of_the_8b_model():
-    run = Setup(config=model_configs.find("llama-3.1-8b"), padded=False)
+    run = Setup(config=model_configs.find("llama-3.1-8b"), padded=False, trainer="plain")
     assert closed_form.activation_bytes(run) / 1024 == pytest.approx(288, rel=0.01)
+
+
+def test_trls_adapters_keep_half_of_their_inputs_and_on_4_bits_share_them():
+    plain = Setup(config=model_configs.find("llama-3.1-8b"), trainer="plain")
+    hidden, inner = 4096, 14336
+    assert closed_form.adapter_input_bytes(plain) == 4 * (6 * hidden + inner + 7 * 16)
+    sft = dataclasses.replace(plain, trainer="sft")
+    assert closed_form.adapter_input_bytes(sft) == 2 * (6 * hidden + inner + 7 * 16)
+    four_bits = dataclasses.replace(sft, method="qlora")
+    assert closed_form.adapter_input_bytes(four_bits) == 2 * (2 * hidden + inner + 7 * 16)
 
 
 def test_double_quantisation_is_on_unless_it_is_turned_off():
@@ -34,6 +44,9 @@ RUNS = some.builds(
     checkpointing=some.booleans(),
     optimizer=some.sampled_from(OPTIMIZERS),
     padded=some.booleans(),
+    trainer=some.sampled_from(TRAINERS),
+    supervised=some.floats(0.01, 1.0),
+    accumulation=some.integers(1, 4),
 )
 
 
