@@ -7,11 +7,13 @@ DISAGREEMENTS says where not, and why. tests/baselines/test_decision.py walks ev
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from labsupport.core.files import LabError
-from labsupport.cost import cost_model
-from labsupport.sizes import gpus
+from labsupport.cost import step_time
+from labsupport.memory.setup import Setup
+from labsupport.sizes import counting, gpus, model_configs
 
 NEEDS = {
     "know": "know my documents",
@@ -241,6 +243,7 @@ def kind_of_tuning(
 # ---------------------------------------------------------------- hours
 
 EPOCHS = 2  # the module page's recipe; continued pretraining reads its text once
+TEXT_LENGTH = 2048  # tokens of a packed row, and of a prompt that fills the card
 CARD = gpus.find("l4")  # the course's card for rented hours, as in the cost estimator
 ADAPTER_STEPS = ("LoRA fine-tuning", "DPO")
 FULL_STEPS = ("full fine-tuning", "continued pretraining")
@@ -256,30 +259,48 @@ TIME = {
 
 
 def gpu_hours(
-    step: str, parameters_b: float, tokens_m: float, four_bit: bool = False
+    step: str, parameters_b: float, tokens_m: float, four_bit: bool = False, length: int = 512
 ) -> tuple[float, float] | None:
     """Least and most hours of a step on CARD, by the cost model; None for a step that does not train.
 
-    tokens_m: million tokens in the training set (of both replies, for DPO), each seen EPOCHS times. Only
-    the model's size is known here, so every parameter counts as a weight of a block, activation
-    checkpointing is on, and adapters and attention scores are left out. DPO runs a frozen reference beside
-    the policy. four_bit: LoRA and DPO on 4-bit weights.
+    tokens_m: million tokens in the training set (of both replies, for DPO), each seen EPOCHS times; length:
+    tokens of an example. Only the model's size is known here: see `of_that_size`. Four rows a micro-batch,
+    activation checkpointing on, rank 16 on all linear layers; plain text is packed. DPO runs a frozen
+    reference forwards beside the policy. four_bit: LoRA and DPO on 4-bit weights.
     """
     if step not in (*ADAPTER_STEPS, *FULL_STEPS):
         return None
-    weights = parameters_b * 1e9
-    a_token = cost_model.training_flops(weights, full=step in FULL_STEPS)
+    method = "full" if step in FULL_STEPS else "qlora" if four_bit else "lora"
+    config, ratio = of_that_size(parameters_b)
+    setup = Setup(config, method, length=max(1, length))
+    if step == "continued pretraining":
+        setup = Setup(config, method, length=TEXT_LENGTH, padded=False)
+    taken = step_time.step_time(setup, CARD).seconds
     if step == "DPO":
-        a_token += cost_model.PRODUCT * weights
+        taken = step_time.plus(taken, step_time.forward_time(setup, CARD))
     epochs = 1 if step == "continued pretraining" else EPOCHS
-    flops = a_token * tokens_m * 1e6 * epochs
-    return cost_model.hours(flops, CARD, four_bit=four_bit and step in ADAPTER_STEPS)
+    steps = tokens_m * 1e6 * epochs / (setup.batch * setup.length)
+    return step_time.times(ratio * steps / 3600, taken)
 
 
 def prompt_hours(parameters_b: float, extra_tokens: int, requests: int) -> tuple[float, float]:
     """Least and most hours on CARD to read `extra_tokens` more of prompt in each request, forwards only.
 
     A reused prefix (fixed instructions or examples) is read once and costs next to nothing: this is for
-    what differs in every request, such as retrieved text.
+    what differs in every request, such as retrieved text, where requests come close enough to fill the card.
     """
-    return cost_model.hours(cost_model.PRODUCT * parameters_b * 1e9 * extra_tokens * requests, CARD)
+    config, ratio = of_that_size(parameters_b)
+    setup = Setup(config, "full", batch=1, length=TEXT_LENGTH, padded=False)
+    times = ratio * extra_tokens * requests / TEXT_LENGTH / 3600
+    return step_time.times(times, step_time.forward_time(setup, CARD))
+
+
+def of_that_size(parameters_b: float) -> tuple[dict, float]:
+    """(config, ratio): of the built-in Llama models the nearest in size, and how often its parameters."""
+    wanted = parameters_b * 1e9
+    configs = [model_configs.find(name) for name in model_configs.names()]
+    sizes = [
+        (counting.model_parameters(config), config) for config in configs if config["model_type"] == "llama"
+    ]
+    count, config = min(sizes, key=lambda size: abs(math.log(size[0] / wanted)))
+    return config, wanted / count

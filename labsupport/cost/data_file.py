@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 from labsupport.core.files import LabError, read_text, short
@@ -25,6 +26,16 @@ def row_lengths(path: str | Path) -> list[int]:
     if not rows:
         raise LabError(f"{short(path)} holds no rows.")
     return [max(1, math.ceil(characters(row) / CHARACTERS_A_TOKEN)) for row in rows]
+
+
+def padded_length(lengths: list[int], rows: int) -> int:
+    """Tokens a row that are computed where so many rows, drawn at random, are filled up to the longest.
+
+    The longest of n draws is at most the i-th shortest of N lengths with a chance of (i / N)^n.
+    """
+    count, ordered = len(lengths), sorted(lengths)
+    chances = ((place / count) ** rows for place in range(count + 1))
+    return round(sum(one * (b - a) for one, (a, b) in zip(ordered, pairwise(chances), strict=True)))
 
 
 def parsed(text: str, what: str):

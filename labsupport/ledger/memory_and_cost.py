@@ -244,8 +244,7 @@ def minutes_of_the_module_pages_run() -> str:
     found = cost_model.estimate(run, rows=2000, epochs=2, card=gpus.find("l4"), rate=0.0)
     least, most = (60 * hours for hours in found.hours)
     return (
-        f"computed for QLoRA (NF4 not checked on a GPU), rows of 200 tokens, 20 to 40 % of the L4's speed: "
-        f"{least:.0f} to {most:.0f} minutes"
+        f"computed for QLoRA, {run.batch} rows of 200 tokens a micro-batch: {least:.0f} to {most:.0f} minutes"
     )
 
 

@@ -80,8 +80,10 @@ def examples_cost_tokens() -> str:
 @shows("N11")
 def gpu_hours_of_lora_on_7b() -> str:
     """By formula, for the module page's run and for a hundred times the rows."""
-    small, large = (decision.gpu_hours("LoRA fine-tuning", 7, n * 200 / 1e6) for n in (2000, 200_000))
+    small, large = (
+        decision.gpu_hours("LoRA fine-tuning", 7, n * 200 / 1e6, length=200) for n in (2000, 200_000)
+    )
     return (
-        f"computed for 7B, 20 to 40 % of an L4's {decision.CARD.peak_tflops:g} TFLOP/s: 2,000 rows of 200 "
-        f"tokens {small[0]:.2g} to {small[1]:.2g} GPU hours, 200,000 rows {large[0]:.2g} to {large[1]:.2g}"
+        f"computed for 7B on an L4: 2,000 rows of 200 tokens {small[0]:.2g} to {small[1]:.2g} GPU hours, "
+        f"200,000 rows {large[0]:.2g} to {large[1]:.2g}"
     )

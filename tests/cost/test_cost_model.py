@@ -1,85 +1,109 @@
-"""The cost model: its operations against torch's own counter, its money against arithmetic by hand."""
+"""From a step's time to hours and money, and what is said of it."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 
 from labsupport.core.files import LabError
-from labsupport.cost import cost_model, data_file
+from labsupport.cost import cost_model
+from labsupport.cost.step_time import step_time
 from labsupport.memory.setup import Setup
 from labsupport.sizes import gpus, model_configs
+
+L4 = gpus.find("l4")
 
 
 def setup(**options) -> Setup:
     return Setup(**({"config": model_configs.find("llama-3.1-8b"), "checkpointing": False} | options))
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_operations_are_those_that_torch_counts(method):
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from labsupport.memory import stand_ins, workload
-
-    config = dict(model_configs.find("smollm2-135m"), num_hidden_layers=8)
-    asked = setup(config=config, method=method, batch=1, length=64, padded=False, attention="eager")
-    with stand_ins.in_use():
-        model = workload.build_model(asked, 8)
-        batch = workload.batch_for(asked)
-        with FlopCounterMode(display=False) as counter:
-            model(**batch, use_cache=False).loss.backward()
-    # Eager attention also computes the half of the scores that it masks, which the estimate leaves out.
-    masked = 8 * 3 * 2 * 64 * 576
-    # Full: all of it. LoRA: the first block's inputs need no gradient, a few percent of eight blocks.
-    tolerance = 1e-9 if method == "full" else 0.04
-    counted = counter.get_total_flops() / 64
-    assert cost_model.flops_per_token(asked) + masked == pytest.approx(counted, rel=tolerance)
+def test_hours_are_steps_of_so_many_seconds_and_money_is_hours_times_cards_times_rate():
+    run, card = setup(length=1000, accumulation=2), gpus.find("a100-80")
+    found = cost_model.estimate(run, rows=5000, epochs=2, card=card, rate=0.8, cards=2)
+    step = step_time(run, card, 2)
+    assert found.tokens == 10_000_000 and found.steps == 10_000_000 / 16_000
+    for hours, money, seconds in zip(found.hours, found.money, step.seconds, strict=True):
+        assert hours == pytest.approx(625 * seconds / 3600)
+        assert money == pytest.approx(hours * 2 * 0.8)
+    assert found.binds == step.binds and found.tokens_a_second == step.tokens_a_second
 
 
-def test_money_is_hours_times_cards_times_rate():
-    run = setup(length=1000)
-    found = cost_model.estimate(run, rows=5000, epochs=2, card=gpus.find("l4"), rate=0.8, cards=2)
-    assert found.tokens == 10_000_000
-    assert found.flops == pytest.approx(1e7 * cost_model.flops_per_token(run))
-    for hours, money, used, kept in zip(
-        found.hours, found.money, cost_model.UTILISATION[::-1], cost_model.PARALLEL[::-1], strict=True
-    ):
-        assert hours == pytest.approx(found.flops / (121e12 * used * kept * 2) / 3600)
-        assert money == pytest.approx(hours * 2 * 0.8, abs=1e-4)
+def test_the_terms_of_a_run_add_up_to_its_hours():
+    found = cost_model.estimate(setup(method="qdora"), 700, 3, L4, 1, 4)
+    for end in (0, 1):
+        assert sum(term[end] for term in found.terms.values()) == pytest.approx(found.hours[end])
+    assert set(found.terms) == set(cost_model.WHAT)
 
 
-def test_4_bits_take_longer_by_what_is_assumed_for_unpacking():
-    card = gpus.find("l4")
-    plain, four = (cost_model.hours(1e18, card, four_bit=choice) for choice in (False, True))
-    assert [b / a for a, b in zip(plain, four, strict=True)] == pytest.approx(cost_model.DEQUANTISATION)
+def test_hours_grow_with_the_tokens_and_short_rows_cost_more_a_token():
+    def hours_a_token(length: int) -> float:
+        found = cost_model.estimate(setup(length=length, batch=1), 1000, 1, L4, 0)
+        return found.hours[1] / found.tokens
+
+    once, twice = (cost_model.estimate(setup(), 1000, epochs, L4, 0).hours for epochs in (1, 2))
+    assert twice == pytest.approx(tuple(2 * each for each in once))
+    assert hours_a_token(50) > 2 * hours_a_token(1000)
 
 
-def test_lora_is_about_two_thirds_of_full_fine_tuning():
-    share = cost_model.flops_per_token(setup()) / cost_model.flops_per_token(setup(method="full"))
-    assert 0.65 < share < 0.7
+def test_several_cards_split_the_model_only_where_none_holds_it():
+    large = setup(config=model_configs.find("llama-3-70b"), method="qlora", checkpointing=True)
+    split = cost_model.estimate(large, 1000, 1, L4, 1, 4)
+    assert any("split over 4" in line for line in split.assumptions)
+    whole = cost_model.estimate(large, 1000, 1, gpus.find("a100-80"), 1, 4)
+    assert any("Each of 4 cards holds the whole model" in line for line in whole.assumptions)
+    assert split.fits and not cost_model.estimate(large, 1000, 1, L4, 1).fits
+    assert split.terms["sending"][0] > 100 * whole.terms["sending"][0]
 
 
-def test_checkpointing_costs_one_more_forward_pass():
-    more = cost_model.flops_per_token(setup(checkpointing=True)) / cost_model.flops_per_token(setup())
-    assert 1.4 < more < 1.5
-    full = cost_model.flops_per_token(setup(method="full", checkpointing=True))
-    assert 1.25 < full / cost_model.flops_per_token(setup(method="full")) < 4 / 3
+def test_the_report_says_which_term_binds_what_would_be_cheaper_and_what_does_not_fit():
+    long = cost_model.report((cost_model.estimate(setup(length=2048, checkpointing=True), 500, 1, L4, 1),))
+    assert "what binds: products, multiplying with the weights" in long and "hours = steps x" in long
+    short = cost_model.estimate(setup(method="qlora", length=64, batch=1, checkpointing=True), 500, 1, L4, 1)
+    told = cost_model.report((short,))
+    assert f"what binds: {short.binds}" in told and "cheaper: 64 rows a micro-batch" in told
+    assert "cheaper: pack rows to 2,048 tokens" in told and "h100" in told
+    assert "DOES NOT FIT" not in told
+    full = cost_model.estimate(setup(method="full"), 500, 1, L4, 1)
+    assert not full.fits and "DOES NOT FIT" in cost_model.report((full,))
 
 
-def test_a_row_of_a_data_file_has_a_token_for_four_characters(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    rows = [{"prompt": "x" * 300, "completion": "y" * 100}, {"turns": [{"text": "abcde"}]}, {"empty": ""}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert data_file.row_lengths(path) == [100, 2, 1]
+def test_the_two_plans_of_the_page_are_qlora_on_one_card_and_lora_on_several():
+    asked = setup(method="qlora", kbit_preparation=True, double_quantization=False)
+    single, several = cost_model.compare(asked, 5000, 3, L4, 0.8, 4)
+    assert (single.method, single.gpus, several.method, several.gpus) == ("qlora", 1, "lora", 4)
+    assert single == cost_model.estimate(asked, 5000, 3, L4, 0.8)
 
 
-def test_a_data_file_that_is_none_is_named(tmp_path):
-    broken, empty = tmp_path / "broken.jsonl", tmp_path / "empty.jsonl"
-    broken.write_text("{not json}\n")
-    empty.write_text("\n")
-    for path, words in (
-        (broken, "broken.jsonl, line 1, is not JSON"),
-        (empty, "holds no rows"),
-        (tmp_path / "no", "Cannot read"),
-    ):
-        with pytest.raises(LabError, match=words):
-            data_file.row_lengths(path)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rows": 0}, "rows is 0"),
+        ({"rows": 10**16}, "rows is"),
+        ({"rows": 2.5}, "rows is 2.5"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": math.inf}, "epochs is inf"),
+        ({"epochs": 1e300}, "epochs is 1e"),
+        ({"rate": math.nan}, "rate is nan"),
+        ({"rate": -1}, "rate is -1"),
+        ({"rate": 1e308}, "rate is 1e"),
+        ({"cards": 0}, "gpus is 0"),
+        ({"cards": 10**9}, "gpus is"),
+        ({"rows": 10**15, "epochs": 1e6}, "counts up to 1e.15"),
+        ({"rows": 1, "epochs": 1e-4}, "not one whole token"),
+        ({"setup": setup(batch=10**7)}, "batch is 10000000"),
+        ({"setup": setup(accumulation=10**30)}, "accumulation is"),
+    ],
+)
+def test_absurd_numbers_are_one_sentence(options, words):
+    given = {"setup": setup(), "rows": 5, "epochs": 1.0, "card": L4, "rate": 1.0, "cards": 1}
+    with pytest.raises(LabError, match=words) as caught:
+        cost_model.estimate(**given | options)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+def test_the_largest_run_that_is_counted_has_finite_figures():
+    run = setup(config=model_configs.find("llama-3-70b"), method="full", batch=1, length=1)
+    found = cost_model.estimate(run, 10**15, 1, gpus.find("t4"), 1e9, 10_000)
+    assert "Infinity" not in json.dumps(dataclasses.asdict(found), allow_nan=False)

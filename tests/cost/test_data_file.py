@@ -1,11 +1,12 @@
 """The learner's data file: what counts as a row, and errors that name file and line."""
 
+import itertools
 import json
 
 import pytest
 
 from labsupport.core.files import LabError
-from labsupport.cost.data_file import row_lengths
+from labsupport.cost.data_file import padded_length, row_lengths
 
 
 def written(tmp_path, content: bytes | str):
@@ -50,3 +51,22 @@ def test_what_is_broken_is_named(tmp_path, content, problem):
     with pytest.raises(LabError) as caught:
         row_lengths(written(tmp_path, content))
     assert problem in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_length_of_filled_up_rows_is_that_of_the_longest_drawn():
+    lengths = [10, 20, 30, 100]
+    assert padded_length(lengths, 1) == 40  # a row alone is as long as it is
+    draws = list(itertools.product(lengths, repeat=3))
+    assert padded_length(lengths, 3) == round(sum(map(max, draws)) / len(draws))
+    assert padded_length([7] * 5, 4) == 7 and padded_length(lengths, 1000) == 100
+
+
+def test_a_row_has_a_token_for_four_characters_of_its_values(tmp_path):
+    rows = [{"prompt": "x" * 300, "completion": "y" * 100}, {"turns": [{"text": "abcde"}]}, {"empty": ""}]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    assert row_lengths(written(tmp_path, text)) == [100, 2, 1]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(LabError, match="Cannot read"):
+        row_lengths(tmp_path / "no")
