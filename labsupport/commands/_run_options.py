@@ -11,8 +11,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     from labsupport.sizes import model_configs
 
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", help=f"one of {', '.join(model_configs.names())}")
-    which.add_argument("--config", help="any config.json of a Llama-like model")
+    which.add_argument(
+        "--model", help=f"one of {', '.join(model_configs.names())}, or its name on the Hugging Face hub"
+    )
+    which.add_argument("--config", help="any config.json of these families, or the folder that holds one")
     parser.add_argument("--method", default="lora", help=", ".join(runs.METHODS))
     parser.add_argument("--rank", type=int, default=16, help="of the adapters")
     parser.add_argument("--targets", default="all-linear", help="all-linear, or names joined by commas")
@@ -30,7 +32,7 @@ def setup(asked: argparse.Namespace, **others):
     from labsupport.sizes import model_configs
 
     return runs.Setup(
-        config=model_configs.read(asked.config) if asked.config else runs.config_named(asked.model),
+        config=model_configs.read(asked.config) if asked.model is None else runs.config_named(asked.model),
         method=asked.method,
         rank=asked.rank,
         targets=runs.split_targets(asked.targets),

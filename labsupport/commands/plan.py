@@ -29,6 +29,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--supervised", type=float, default=1.0, help="the share of tokens trained on, for sft (default 1.0)"
     )
+    parser.add_argument(
+        "--autocast",
+        action=argparse.BooleanOptionalAction,
+        help="to bfloat16 (default: as the trainer has it)",
+    )
+    parser.add_argument("--dropout", type=float, default=0.0, help="of the adapters' inputs (default 0)")
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches an optimizer step")
     parser.add_argument(
         "--double-quant",
@@ -79,6 +85,8 @@ def run(asked: argparse.Namespace) -> int:
         trainer=asked.trainer,
         supervised=asked.supervised,
         accumulation=asked.accumulation,
+        autocast=asked.autocast,
+        dropout=asked.dropout,
     )
     card = None if asked.gpu is None else gpus.find(asked.gpu)
     if not asked.json:

@@ -6,7 +6,7 @@ from labsupport.memory.setup import Setup
 from labsupport.sizes import architectures, counting
 
 NF4_BYTES = {True: (4 + 8 / 64 + 32 / (64 * 256)) / 8, False: (4 + 32 / 64) / 8}  # QLoRA paper, section 3
-TOO_HIGH = 1.2  # at most this much of the traced peak; test_memory_explorers.py traces the worst
+TOO_HIGH = 1.2  # at most this much of the traced peak; test_vram_planner_explorer.py traces some
 # Linear layers of a block that read the same tensor; o_proj's input is kept as the attention's output anyway.
 SHARED_INPUTS = {"q_proj": "norm", "k_proj": "norm", "v_proj": "norm", "down_proj": "product"}
 SHARED_INPUTS |= {"gate_proj": "second norm", "up_proj": "second norm"}
@@ -72,9 +72,9 @@ def adapter_input_bytes(setup: Setup) -> int:
     Adapters in float32 get a copy each, in float32; TRL's autocast makes 16 bits of it. Adapters in bfloat16,
     as TRL has them on 4 bits, keep no copy: one input serves all that read it, o_proj's is kept anyway.
     """
-    if setup.trainer == "plain":
+    if not setup.autocasts:
         return sum(4 * (inputs + setup.rank) for inputs, _ in target_shapes(setup))
-    if not setup.four_bit:
+    if not setup.four_bit or setup.trainer == "plain":
         return sum(2 * (inputs + setup.rank) for inputs, _ in target_shapes(setup))
     shapes = counting.adapter_shapes(setup.config)
     names = shapes if setup.targets == "all-linear" else setup.targets

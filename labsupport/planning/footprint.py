@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from labsupport.allocations import caching_allocator, streams
 from labsupport.allocations.streams import GIB
 from labsupport.core import upstream
+from labsupport.core.files import LabError
 from labsupport.memory.setup import Setup
 from labsupport.sizes import gpus
 
@@ -51,10 +52,20 @@ def trace_steps(setup: Setup, built: dict | None = None) -> tuple[streams.Stream
     depth = setup.config["num_hidden_layers"]
     shallow, period = layer_kinds.to_trace(setup)
     history = SHORT_THEN_LONG if setup.padded else ALIKE
-    stream, (inside, outside) = tracing.record_steps(setup, shallow, history=history, built=built)
-    if setup.padded:
-        stream = streams.one_more_step(stream)
-    return streams.deepen(stream, depth, period), inside * depth // shallow + outside
+
+    def deepened(traced: int) -> tuple[streams.Stream, int]:
+        stream, (inside, outside) = tracing.record_steps(setup, traced, history=history, built=built)
+        if setup.padded:
+            stream = streams.one_more_step(stream)
+        return streams.deepen(stream, depth, period), inside * depth // traced + outside
+
+    try:
+        return deepened(shallow)
+    except LabError:
+        # Under autocast the first layer may get other dtypes than the next ones.
+        if depth > layer_kinds.MOST_WHOLE:
+            raise
+        return deepened(depth)
 
 
 def reserved_bytes(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from labsupport.allocations.streams import GIB
 from labsupport.core import dtypes
+from labsupport.memory import limits
 from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form, evidence, footprint
 from labsupport.sizes import gpus
@@ -15,19 +16,19 @@ if TYPE_CHECKING:
 
 # What a step does, and in which order, besides the model's own code.
 STEPS = {
-    "sft": "TRL's SFTTrainer: a fused head that makes no full logits, on the supervised tokens; autocast to "
-    "bfloat16; adapters in bfloat16 on 4 bits, else in float32; fused AdamW.",
+    "sft": "TRL's SFTTrainer: a fused head that makes no full logits, on the supervised tokens; {autocast}; "
+    "adapters in bfloat16 on 4 bits, else in float32; fused AdamW.",
     "plain": "A plain loop: zero_grad, outputs = model(**batch), backward, clip_grad_norm_, step; full "
-    "logits, no autocast, adapters in float32, foreach AdamW.",
+    "logits, {autocast}, adapters in float32, foreach AdamW.",
 }
 
 
 def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
     """What the figures rest on, and what was never checked."""
     found = [
-        f"A prediction: the real step is traced on the meta device, up to {footprint.DEPTH} layers of it; "
-        "the others are copies of the inner one. Once the optimizer's states exist.",
-        STEPS[setup.trainer],
+        "A prediction: the real step is traced on the meta device, a few layers of it; the others are copies "
+        "of inner ones. Once the optimizer's states exist.",
+        STEPS[setup.trainer].format(autocast="autocast to bfloat16" if setup.autocasts else "no autocast"),
         "Reserved: the caching allocator with its default settings, simulated where memory is ample. On a "
         "card it hands back what is unused before it fails: needed is what it then gets through with."
         + (" Padded: a short batch, the cache emptied, then full ones." if setup.padded else ""),
@@ -45,7 +46,7 @@ def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
         found.append(
             "4-bit products first make the 16-bit weight; short batches may use a kernel that does not."
         )
-    return [*found, evidence.said(setup), *about_card(setup, card)]
+    return [*found, *limits.notes(setup), evidence.said(setup), *about_card(setup, card)]
 
 
 def about_card(setup: Setup, card: gpus.Card | None) -> list[str]:

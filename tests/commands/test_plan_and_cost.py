@@ -28,7 +28,7 @@ def test_every_option_of_plan_reaches_its_field(capsys):
     options = (
         "--model llama-3.2-1b --method qdora --rank 8 --targets q_proj,v_proj --batch 2 --seq 96 --packed "
         "--dtype fp16 --no-checkpointing --optim adamw_8bit --no-double-quant --kbit-prep --attention eager "
-        "--trainer plain --supervised 0.5 --accumulation 2"
+        "--trainer plain --supervised 0.5 --accumulation 2 --autocast --dropout 0.1"
     )
     assert run(plan_command, f"{options} --gpu l4 --json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -49,6 +49,8 @@ def test_every_option_of_plan_reaches_its_field(capsys):
         trainer="plain",
         supervised=0.5,
         accumulation=2,
+        autocast=True,
+        dropout=0.1,
     )
     assert document == json.loads(json.dumps(dataclasses.asdict(plan(setup, gpus.find("l4")))))
     assert list(document) == [field.name for field in dataclasses.fields(Plan)]

@@ -8,6 +8,7 @@ import pytest
 from labsupport.allocations import streams
 from labsupport.core import profiles
 from labsupport.core.files import LabError
+from labsupport.memory import tracing
 from labsupport.memory.setup import TRAINERS, Setup, checked, config_named
 from labsupport.planning import footprint, prose, suggesting
 from labsupport.planning.planner import plan
@@ -242,3 +243,26 @@ def test_what_cannot_be_planned_is_one_sentence(fields, words):
     with pytest.raises(LabError, match=words) as error:
         plan(Setup(SMALL, **fields))
     assert "\n" not in str(error.value)
+
+
+def test_layers_that_are_not_alike_are_traced_one_by_one():
+    # The embedding is in float16 and autocast's products in bfloat16: the first layer gets other numbers.
+    config = config_named("llama-3.2-1b")
+    depth = config["num_hidden_layers"]
+    run = Setup(
+        config,
+        "qdora",
+        8,
+        ("q_proj", "v_proj"),
+        batch=2,
+        length=96,
+        dtype="float16",
+        kbit_preparation=True,
+        autocast=True,
+    )
+    run = checked(dataclasses.replace(run, trainer="plain", checkpointing=False, padded=False))
+    shallow, _ = tracing.record_steps(run, footprint.DEPTH)
+    with pytest.raises(LabError, match="not alike"):
+        streams.deepen(shallow, depth)
+    whole, _ = tracing.record_steps(run, depth)
+    assert streams.peak(footprint.trace_steps(run)[0]) == streams.peak(whole)
