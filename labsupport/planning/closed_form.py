@@ -56,9 +56,7 @@ def activation_bytes(setup: Setup) -> int:
     """
     config, size = setup.config, setup.number_bytes
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    query, key = (
-        config[name] * config["head_dim"] for name in ("num_attention_heads", "num_key_value_heads")
-    )
+    query, key = architectures.widths(config)
     norms = 8 * hidden
     attention = size * (2 * query + 2 * (query if setup.padded else key)) + 4 * heads
     mlp = 3 * size * config["intermediate_size"]

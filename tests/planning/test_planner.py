@@ -260,7 +260,8 @@ def test_layers_that_are_not_alike_are_traced_one_by_one():
         kbit_preparation=True,
         autocast=True,
     )
-    run = checked(dataclasses.replace(run, trainer="plain", checkpointing=False, padded=False))
+    as_then = {"trainer": "plain", "checkpointing": False, "padded": False, "attention": "eager"}
+    run = checked(dataclasses.replace(run, accumulation=2, **as_then))
     shallow, _ = tracing.record_steps(run, footprint.DEPTH)
     with pytest.raises(LabError, match="not alike"):
         streams.deepen(shallow, depth)
