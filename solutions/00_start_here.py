@@ -50,8 +50,8 @@ if importlib.util.find_spec("labsupport") is None:
     runpy.run_path(str(found[0]), run_name="__main__")
 
 # %% [markdown]
-# The folded cells only set up and import; a click on the bar opens them. The next one loads torch, which
-# takes about ten seconds, the first time on a machine longer.
+# The first cells only set up and import. (JupyterLab folds them away; a click on the bar opens them.) The
+# next one loads torch, which takes about ten seconds, the first time on a machine longer.
 
 # %% tags=["core", "setup"]
 from labsupport.core import upstream

@@ -51,7 +51,7 @@ if importlib.util.find_spec("labsupport") is None:
     runpy.run_path(str(found[0]), run_name="__main__")
 
 # %% [markdown]
-# The folded cells only set up and import; the next ones load torch, which takes about ten seconds.
+# The first cells only set up and import; the next ones load torch, which takes about ten seconds.
 
 # %% tags=["core", "setup"]
 from labsupport.core import upstream
@@ -231,7 +231,7 @@ Table(["setting", "here", "why", "usual at 7B"], why, "What decides the run")
 # The trainer tokenises the rows, puts the adapters on and makes the batches. The rows are in TRL's
 # *prompt-completion* form, for which it learns the completion only, as in the picture. (The last line is an
 # economy of ours: on a processor the prompt that all rows share is run once a batch. The loss is the same; an
-# [optional section](#Optional:-the-same-beginning,-once) shows that.)
+# optional section near the end, "the same beginning, once", shows that.)
 
 # %% tags=["core"]
 torch.manual_seed(0)  # decides the adapters' first weights
@@ -816,12 +816,12 @@ for split, which in exact:
     values = [
         f1_of([label[f] for label in labels_read], [row[f] for row, _ in written]) for f in tickets.FIELDS
     ]
-    head = [f"{split}, {which}", len(written), f"{100 * share[split, which]:.1f} %", count]
-    lines.append([*head, *(f"{100 * value:.0f} %" for value in values)])
+    name, valid = f"{split.removeprefix('test_')}, {which}", f"{100 * share[split, which]:.1f} %"
+    lines.append([name, valid, f"{count} of {len(written)}", *(f"{100 * value:.0f} %" for value in values)])
 expect(
     "at least 98 % of the tuned model's replies are valid JSON", all(share[s, "LoRA"] >= 0.98 for s in sides)
 )
-Table(["set and model", "replies", "valid", "right", *tickets.FIELDS], lines, "What was written; F1 by field")
+Table(["set and model", "valid", "right", *tickets.FIELDS], lines, "What was written; F1 by field")
 
 # %% [markdown]
 # ## Was it worth it?

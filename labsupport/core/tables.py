@@ -37,7 +37,9 @@ class Table:
         head = "".join(cell("th", text, side, "col") for text, side in zip(self.headings, sides, strict=True))
         lines = ["<table>"]
         if self.caption:
-            lines.append(f'<caption style="text-align: left">{html.escape(self.caption)}</caption>')
+            wide = min(len(self.caption) // 2, 18)  # a narrow table would squeeze it, word below word
+            style = f"text-align: left; min-width: {wide}em"
+            lines.append(f'<caption style="{style}">{html.escape(self.caption)}</caption>')
         lines += [f"<thead><tr>{head}</tr></thead>", "<tbody>"]
         for first, *others in self.rows:
             body = cell("th", first, sides[0], "row")
@@ -70,10 +72,11 @@ def written(cell) -> str:
 
 
 def cell(tag: str, text: str, side: str, scope: str = "") -> str:
-    """One cell; an empty one heads nothing, which screen readers would announce."""
+    """One cell; an empty one heads nothing, which screen readers would announce. Its side is said twice:
+    notebooks heed the style, and GitHub takes styles off."""
     tag, scope = (tag, scope) if text else ("td", "")
     scope = f' scope="{scope}"' if scope else ""
-    return f'<{tag}{scope} style="text-align: {side}">{html.escape(text)}</{tag}>'
+    return f'<{tag}{scope} align="{side}" style="text-align: {side}">{html.escape(text)}</{tag}>'
 
 
 def width(text: str) -> int:

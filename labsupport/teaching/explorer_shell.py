@@ -158,8 +158,7 @@ def as_html(view: View) -> str:
     """Heading, figure and, folded away below a figure, the table; everything escaped."""
     parts = [f"<p>{html.escape(view.heading)}</p>"]
     if view.figure is not None:
-        image = plots.show(view.figure, view.alt).data
-        parts.append(image.replace("<img ", '<img style="max-width:100%" ', 1))
+        parts.append(plots.show(view.figure, view.alt).data)
     if view.table:
         # A wide table is scrolled by itself, by keyboard too.
         scrolled = '<div role="group" aria-label="table" tabindex="0" style="overflow-x:auto">'

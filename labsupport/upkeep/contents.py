@@ -52,7 +52,8 @@ SIGNS = """## How to read a notebook
 
 > **Guide 002 says**, and then the guide's own words with their scope: what the notebook goes on to measure.
 
-Cells that only import and set up are folded away. They run like any other; a click on the dots opens them."""
+JupyterLab folds away cells that only import and set up. They run like any other; a click on the
+dots opens them."""
 
 
 class Page:

@@ -29,7 +29,7 @@ STUB = "raise NotImplementedError  # your code here"
 
 METADATA = contents.METADATA
 SCHEMATIC = "attachment:schematic.png"  # how a master's text shows the notebook's opening picture
-# A cell with this tag is folded away: by JupyterLab and by Colab. VS Code knows no such mark and shows it.
+# A cell with this tag is folded away: by JupyterLab and by Colab. VS Code and GitHub know no such mark.
 SET_UP, FOLDED = "setup", {"jupyter": {"source_hidden": True}, "cellView": "form"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 FALLBACKS = ("text/html", "text/plain")

@@ -26,8 +26,15 @@ def test_html_has_caption_scopes_and_the_same_cells():
     assert root.find("caption").text == "What fits & what not"
     assert [cell.get("scope") for cell in root.iter("th")] == ["col"] * 3 + ["row"] * 2
     assert ["".join(row.itertext()) for row in root.find("tbody")] == ["a<b>1.5yes", "<script>2.25no & no"]
-    sides = [cell.get("style") for cell in root.find("tbody")[0]]
-    assert sides == ["text-align: left", "text-align: right", "text-align: left"]
+    cells = root.find("tbody")[0]
+    assert [cell.get("align") for cell in cells] == ["left", "right", "left"]
+    assert all(cell.get("style") == f"text-align: {cell.get('align')}" for cell in cells)
+
+
+@pytest.mark.parametrize("caption, wide", [("Bits", "2em"), ("What a rank keeps, " * 9, "18em")])
+def test_a_caption_is_not_squeezed_by_a_narrow_table_nor_wider_than_its_words(caption, wide):
+    root = ElementTree.fromstring(Table(["n"], [[1]], caption)._repr_html_())
+    assert root.find("caption").get("style").endswith(f"min-width: {wide}")
 
 
 def test_an_empty_heading_is_no_header():
