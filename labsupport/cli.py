@@ -9,11 +9,13 @@ import contextlib
 import importlib
 import os
 import pkgutil
+import re
 import signal
 import sys
 
 from labsupport import commands
 from labsupport.core.files import LabError, is_disk_trouble, nearest_first
+from labsupport.core.numbers import shown
 
 # These two set up the environment that this file needs, so they stand in lab.py.
 START_AND_TEST = {
@@ -22,11 +24,58 @@ START_AND_TEST = {
 }
 
 
+LONGEST = 400  # characters of a message of argparse, which repeats what was typed
+
+
+def one_line(text: str) -> str:
+    """The text with what would break the line, or move the cursor, written out: a name may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def whole_number(text: str) -> int:
+    """What stands for type=int: its faults in words."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number") from None
+
+
+def number(text: str) -> float:
+    """What stands for type=float."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no number") from None
+
+
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, without the usage before it."""
+    """An ArgumentParser whose errors are one line, without the usage before it; an option that does not exist
+    is told before one that is missing, with those that are most like it."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.register("type", int, whole_number)
+        self.register("type", float, number)
+        self._negative_number_matcher = re.compile("-([0-9.]|inf|nan)")  # -1e5 is a value, too, if a bad one
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see `{self.prog} --help`\n")
+        line = one_line(message)
+        line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+        self.exit(2, f"{self.prog}: {line}; see `{self.prog} --help`\n")
+
+    def parse_known_args(self, args=None, namespace=None):
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        for word in self._typed_options(args):
+            if not any(option.startswith(word) for option in options):
+                nearest = nearest_first(word, options).split(", ")[:3]
+                self.error(f"there is no option {word}; the nearest: {', '.join(nearest)}")
+        return super().parse_known_args(args, namespace)
+
+    def _typed_options(self, args) -> list[str]:
+        """The long options in a command line as they were typed, up to a bare "--"."""
+        words = list(sys.argv[1:] if args is None else args)
+        words = words[: words.index("--")] if "--" in words else words
+        return [word.partition("=")[0] for word in words if re.match("--[a-zA-Z]", word)]
 
 
 def names() -> list[str]:
@@ -131,7 +180,7 @@ def ending(error: BaseException, stopped: bool) -> int:
         print("Stopped.", file=sys.stderr)
         return 130
     if isinstance(error, LabError):
-        print(error, file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 2
     if isinstance(error, BrokenPipeError):
         # Whoever read has what it wanted (`lab.py help | head`). Nobody is there for the rest.

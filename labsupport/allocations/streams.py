@@ -10,7 +10,7 @@ import contextlib
 import gc
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise, repeat
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from labsupport.core.files import LabError
@@ -85,19 +85,19 @@ def peak(stream: Stream, unit: int = 512) -> Peak:
     return Peak(best, phase, {name: size for name, size in at_best.items() if size})
 
 
-def deepen(stream: Stream, depth: int) -> Stream:
+def deepen(stream: Stream, depth: int, period: int = 1) -> Stream:
     """The stream that the same model with `depth` layers would have left.
 
-    Layer 1 stands for all that are added: its events are repeated, each copy with blocks of its own.
-    Needs a stream of at least 3 layers: the first, an inner one and the last. LabError if the layers are not
-    alike, so that no layer can stand for another.
+    Layers 1 to `period` stand for all that are added: their events are repeated, each copy with blocks of its
+    own. Needs a stream of at least period + 2 layers, the first, the repeated ones and the last, and whole
+    periods to add. LabError if not, or if the layers are not alike, so that none can stand for another.
     """
     extra = depth - stream.depth
     if extra == 0:
         return stream
-    if stream.depth < 3 or extra < 0:
+    if stream.depth < period + 2 or extra < 0 or extra % period:
         raise LabError(f"A stream of {stream.depth} layers cannot be deepened to {depth}: trace it whole.")
-    return _Deepener(stream, extra).run()
+    return _Deepener(stream, extra, period).run()
 
 
 def blocks_by_place(stream: Stream) -> dict[tuple[str, int | None], list[int]]:
@@ -136,11 +136,11 @@ def one_more_step(stream: Stream) -> Stream:
 
 
 class _Deepener:
-    """Copies events layer by layer. Three copies of a run of events are worked out one by one; the others
+    """Copies events period by period. Three copies of a run of events are worked out one by one; the others
     between first and last differ in the numbers of their blocks only, and by as much each time."""
 
-    def __init__(self, stream: Stream, extra: int):
-        self.old, self.extra = stream, extra
+    def __init__(self, stream: Stream, extra: int, period: int):
+        self.old, self.extra, self.period = stream, extra, period
         self.count = len(stream.blocks)
         self.made = blocks_by_place(stream)
         self.rank = {old: rank for place in self.made.values() for rank, old in enumerate(place)}
@@ -148,58 +148,80 @@ class _Deepener:
     def run(self) -> Stream:
         new = Stream(self.old.depth + self.extra)
         for old, block in self.old.blocks.items():
-            for layer in self._targets(block.layer, falling=False):
-                new.blocks[self._number(old, layer)] = block
-        before = None
-        for layer, run in groupby(self.old.events, key=lambda event: event[2]):
-            self._copy(list(run), self._targets(layer, falling=before is not None and before > 1), new.events)
-            before = layer if layer is not None else before
+            for shift in self._shifts(self._repeats(block.layer)):
+                new.blocks[self._number(old, block.layer, shift)] = block
+        before = 0  # the layer of the event before
+        for repeats, events in groupby(self.old.events, key=lambda event: self._repeats(event[2])):
+            run, shifts = list(events), self._shifts(repeats)
+            if repeats:
+                self._check_pass(run)
+            self._copy(run, shifts[::-1] if before > self.period else shifts, new.events)
+            before = next((layer for *_, layer, _ in reversed(run) if layer is not None), before)
         return new
 
-    def _targets(self, layer: int | None, falling: bool) -> list[int | None]:
-        """The new layers that a run of events about an old layer stands for, in order of time."""
-        if layer is None or layer == 0:
-            return [layer]
-        if layer > 1:
-            return [layer + self.extra]
-        copies = list(range(1, self.extra + 2))
-        return copies[::-1] if falling else copies
+    def _check_pass(self, run: list) -> None:
+        """A run that is repeated must go through all layers of the period once, up or down."""
+        passed = [layer for layer, _ in groupby(layer for _, _, layer, _ in run)]
+        up = list(range(1, self.period + 1))
+        if passed not in (up, up[::-1]):
+            raise LabError("The layers of this model do not take turns: trace it whole.")
 
-    def _number(self, old: int, layer: int | None) -> int:
-        """The number of a block's copy in the new layer `layer`: each copy of layer 1 has its own numbers."""
-        return old if layer is None or not 1 <= layer <= self.extra + 1 else old + (layer - 1) * self.count
+    def _repeats(self, layer: int | None) -> bool | None:
+        """Whether an old layer is one of those that are repeated; None outside the layers and before them."""
+        return None if layer is None or layer == 0 else layer <= self.period
 
-    def _copy(self, events: list, targets: list[int | None], copies: list) -> None:
+    def _shifts(self, repeats: bool | None) -> list[int]:
+        """By how much the new layers differ from the old ones, for each copy, in the layers' order."""
+        if repeats is None:
+            return [0]
+        return list(range(0, self.extra + 1, self.period)) if repeats else [self.extra]
+
+    def _number(self, old: int, layer: int | None, shift: int) -> int:
+        """The number of a block's copy in the new layer layer + shift: of repeated ones each its own."""
+        return old + shift // self.period * self.count if self._repeats(layer) else old
+
+    def _copy(self, events: list, shifts: list[int], copies: list) -> None:
         """Add a run's copies; what was made outside the layers goes with the last one."""
-        end = len(targets) - 1
-        for index, target in enumerate(targets):
+        end = len(shifts) - 1
+        for index, shift in enumerate(shifts):
             if index in (0, 1, end):
-                told, shift = self._told(events, target, index == end), 0
-                numbers, appear, phases = zip(*told, strict=True) if told else ((),) * 3
+                told, further = self._told(events, shift, index == end), 0
+                numbers, appear, layers, phases = zip(*told, strict=True) if told else ((),) * 4
             else:
-                shift = (target - targets[1]) * self.count
-            copies += zip([number + shift for number in numbers], appear, repeat(target), phases)
+                further = shift - shifts[1]
+            number = further // self.period * self.count
+            moved = [layer if layer is None else layer + further for layer in layers]
+            copies += zip([old + number for old in numbers], appear, moved, phases, strict=True)
 
-    def _told(self, events: list, target: int | None, last: bool) -> list:
-        """A run's events as they are in the new layer `target`: (number, whether it appears, phase) each."""
+    def _told(self, events: list, shift: int, last: bool) -> list:
+        """A run's events as they are `shift` layers further: (number, whether it appears, layer, phase)."""
         told = []
         for old, appears, layer, phase in events:
             home = self.old.blocks[old].layer
+            now = layer if layer is None else layer + shift
             if home is not None:
                 if abs(home - layer) > 1:
                     raise LabError("The layers of this model reach past their neighbours: trace it whole.")
-                told.append((self._twin(old, home, home + target - layer), appears, phase))
+                told.append((self._twin(old, home, home + shift), appears, now, phase))
             elif appears or last:
-                told.append((old, appears, phase))
+                told.append((old, appears, now, phase))
         return told
 
     def _twin(self, old: int, was: int, home: int) -> int:
         """The number of what is in the new layer `home` as a block is in the old layer `was`."""
-        model = home if home <= 1 else max(1, home - self.extra)  # the old layer that `home` is a copy of
+        if home <= self.period:
+            model = home
+        elif home <= self.period + self.extra:
+            model = (home - 1) % self.period + 1
+        else:
+            model = home - self.extra
         if model != was:
             size, _, span, _ = self.old.blocks[old]
-            place, rank = self.made[span, model], self.rank[old]
-            if rank >= len(place) or self.old.blocks[place[rank]].bytes != size:
+            place = self.made[span, model]
+            # Counted from the end: what goes over to a neighbour is made last, and the first layer, which
+            # need not go back further, may have made less before.
+            rank = self.rank[old] - len(self.made[span, was])
+            if len(place) < -rank or self.old.blocks[place[rank]].bytes != size:
                 raise LabError("The layers of this model are not alike: trace it whole.")
             old = place[rank]
-        return self._number(old, home)
+        return self._number(old, model, home - model)

@@ -40,7 +40,7 @@ class LabError(Exception):
 
 def nearest_first(wanted: str, known) -> str:
     """The known names in one line, those most like the wanted one in front."""
-    return ", ".join(difflib.get_close_matches(wanted, known, n=len(known), cutoff=0))
+    return ", ".join(difflib.get_close_matches(wanted[:100], known, n=len(known), cutoff=0))
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,8 @@ FOUR_BIT = ("qlora", "qdora")
 ATTENTIONS = ("sdpa", "eager")
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 TRAINERS = ("sft", "plain")
-MOST_TOKENS = 2**22  # of one pass: a trace takes seconds with them, and no card has room for as many
+MOST_TOKENS = 2**20  # of one pass: a trace of TRL's head takes time with them, and no card has room for more
+EVEN_SHARES = ("llama", "gemma2", "gemma3_text")  # their configuration classes insist on it
 MOST_ACCUMULATED = 1_000_000
 NO_4_BIT = "weights in 4 bits cannot be trained themselves, so there is no 4-bit full fine-tuning."
 
@@ -31,6 +32,8 @@ class Setup:
     trainer: "sft" is TRL's SFTTrainer, "plain" a loop that lets the model compute its loss from full logits.
     supervised: the share of a row's tokens that is trained on, which only TRL's fused head makes use of.
     accumulation: micro-batches of `batch` rows an optimizer step. dropout: of the adapters' inputs.
+    autocast: forward and backward in bfloat16, whatever the weights are in; None is what the trainer does, on
+    for "sft" and off for "plain".
     """
 
     config: dict
@@ -50,6 +53,12 @@ class Setup:
     supervised: float = 1.0
     accumulation: int = 1
     dropout: float = 0.0
+    autocast: bool | None = None
+
+    @property
+    def autocasts(self) -> bool:
+        """Whether forward and backward run under autocast."""
+        return self.trainer == "sft" if self.autocast is None else self.autocast
 
     @property
     def four_bit(self) -> bool:
@@ -243,6 +252,12 @@ def _rank(setup: Setup) -> int:
 
 
 def _check_heads(config: dict) -> None:
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    if config["model_type"] in EVEN_SHARES and hidden % heads:
+        raise LabError(
+            f"The model has hidden_size {hidden} and {heads} heads: for {config['model_type']}, transformers "
+            "wants hidden_size to be a multiple of the heads, whatever head_dim is."
+        )
     without_rotation = config["model_type"] == "gpt2" or config.get("alibi")
     if config["head_dim"] % 2 and not without_rotation:
         raise LabError(

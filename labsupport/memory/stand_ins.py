@@ -11,15 +11,16 @@ import types
 
 import torch
 
-from labsupport.memory import autocasting
+from labsupport.memory import autocasting, paged
+from labsupport.sizes import architectures
 
 
 @contextlib.contextmanager
-def in_use(trainer: str = "plain", fused_tiles: bool = True):
+def in_use(trainer: str = "plain", as_on_gpu: bool = True, autocast: bool | None = None):
     """The stand-ins serve inside, for what is on the meta device; all is put back at the end.
 
-    trainer: "sft" for what TRL's step needs besides. fused_tiles: its head as it runs on a GPU, with Triton
-    and on supervised positions alone; else as on a processor.
+    trainer: "sft" for what TRL's step needs besides. as_on_gpu: dropout, autocast and TRL's fused head, which
+    differ, as on a GPU; else as on a processor. autocast: None is what the trainer does.
     """
     import bitsandbytes.functional
     import bitsandbytes.nn
@@ -35,17 +36,24 @@ def in_use(trainer: str = "plain", fused_tiles: bool = True):
         (torch.nn.functional, "scaled_dot_product_attention", fused_attention),
         # DoRA copies the layer to read its weights; the copy of a 4-bit weight fails without data.
         (bitsandbytes.nn.Params4bit, "__deepcopy__", lambda weight, memo: weight),
-        # Rules for adapters and checkpoints of older releases: there are none, and to read them takes long.
+        # Rules for checkpoints of older releases: there are none, and to read them takes long.
         (conversion, "get_model_conversion_mapping", lambda model: []),
-        (conversion, "convert_peft_config_for_transformers", lambda config, model, conversions: None),
+        # Experts' names in older releases: not looked for in models that have none, for that takes long.
+        (conversion, "convert_peft_config_for_transformers", names_of_experts(conversion)),
     ]
+    if as_on_gpu:
+        places.append((torch.nn.functional, "dropout", dropout_of_a_gpu(torch.nn.functional.dropout)))
     places = [(owner, name, _on_meta_only(new, getattr(owner, name))) for owner, name, new in places]
+    places += [*paged.stand_ins(bitsandbytes.functional), adapted_experts()]
     if trainer == "sft":
-        places += [fused_adamw(), *autocasting.stand_ins(), *(fused_head_of_a_gpu() if fused_tiles else [])]
+        places += [fused_adamw(), *(fused_head_of_a_gpu() if as_on_gpu else [])]
+    if trainer == "sft" if autocast is None else autocast:
+        places += autocasting.stand_ins(as_on_gpu)
     before = [(owner, name, getattr(owner, name, None)) for owner, name, _ in places]
     # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.
     codes = bitsandbytes.functional.name2qmap
     known = dict(codes)
+    pages = bitsandbytes.functional.GlobalPageManager.get_instance().paged_tensors
     try:
         for owner, name, new in places:
             setattr(owner, name, new)
@@ -55,6 +63,7 @@ def in_use(trainer: str = "plain", fused_tiles: bool = True):
             setattr(owner, name, old) if old is not None else delattr(owner, name)
         codes.clear()
         codes.update(known)
+        pages[:] = [page for page in pages if not hasattr(page, "without_data")]
 
 
 def _on_meta_only(stand_in, real):
@@ -66,6 +75,43 @@ def _on_meta_only(stand_in, real):
         return chosen(first, *args, **options)
 
     return either
+
+
+def names_of_experts(conversion):
+    """PEFT's own rule for the targets of models with experts; nothing for others."""
+    real = conversion.convert_peft_config_for_transformers
+
+    def convert(config, model, conversions):
+        if model.config.model_type in architectures.EXPERT_TARGETS:
+            real(config, model=model, conversions=conversions)
+
+    return convert
+
+
+def adapted_experts() -> tuple:
+    """Experts with their adapters' product added, outside autocast, which torch does not know for meta."""
+    import peft.tuners.lora.layer as layers
+
+    real = layers._LoraFactorsProxy.forward
+
+    def forward(proxy, weight):
+        if weight.device.type != "meta":
+            return real(proxy, weight)
+        return torch.baddbmm(weight, proxy.lhs, proxy.rhs, alpha=proxy.scaling)
+
+    return layers._LoraFactorsProxy, "forward", forward
+
+
+def dropout_of_a_gpu(real):
+    """dropout as a GPU does it: a mask of one byte a number is kept (ATen, Dropout.cpp); on meta torch takes
+    the way of the processor, whose mask is of the numbers' own type."""
+
+    def dropout(tensor, p=0.5, training=True, inplace=False):
+        if not training or p == 0 or inplace:
+            return real(tensor, p, training, inplace)
+        return torch.native_dropout(tensor, p, True)[0]
+
+    return dropout
 
 
 def fused_adamw() -> tuple:
@@ -115,6 +161,8 @@ def fused_attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ):
     """Stands for scaled_dot_product_attention on a GPU: allocates what its fused kernels allocate."""
+    if autocasting.is_on():
+        query, key, value = map(autocasting.cast, (query, key, value))
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         # Each call makes its own additive mask (ATen, convert_boolean_attn_mask).
         bias = torch.zeros_like(attn_mask, dtype=query.dtype)

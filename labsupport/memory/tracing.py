@@ -16,7 +16,7 @@ from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from labsupport.allocations.streams import Block, Stream, no_sweeps
-from labsupport.memory import autocasting, stand_ins, trainer_step, workload
+from labsupport.memory import anatomy, autocasting, stand_ins, trainer_step, workload
 from labsupport.memory.setup import Setup
 
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
@@ -83,6 +83,13 @@ def _tensors_of(shapes):
     return torch.empty_strided(size, stride, dtype=dtype, device="meta")
 
 
+def _grouped_product(operation, args, kwargs):
+    """A grouped product of numbers that are not bfloat16, which a GPU takes and torch refuses on meta."""
+    first, second, *others = args
+    product = operation(first.to(torch.bfloat16), second.to(torch.bfloat16), *others, **kwargs)
+    return product.to(first.dtype)
+
+
 class Recorder(TorchDispatchMode):
     """Notes each storage when an operation first returns it, and again when the last user drops it.
 
@@ -140,6 +147,8 @@ class Recorder(TorchDispatchMode):
         kind = _effect(operation)
         if kind == "in place" and _on_meta(args[0]):
             return args[0] if operation._schema.returns else None
+        if operation is torch.ops.aten._grouped_mm.default and args[0].dtype != torch.bfloat16:
+            return _grouped_product(operation, args, kwargs)
         key = (operation, _signature(args), _signature(kwargs)) if kind == "new" else None
         if key is None or _RESULTS.get(key) is None:
             result = operation(*args, **kwargs)
@@ -214,20 +223,21 @@ def record_steps(
     device: str = "meta",
     history=(1.0, 1.0),
     built: dict | None = None,
-    fused_tiles: bool = True,
+    as_on_gpu: bool = True,
 ):
     """(stream, (trainable parameters inside the layers, outside)) of a setup cut to `depth` layers.
 
     The history is one step for each entry, a share of the row length. From the second step on the
     optimizer's states exist: that is the steady state. `built` holds models of earlier calls with the same
-    config, depth and device: one that serves again is not built again, a new one is added. fused_tiles: see
+    config, depth and device: one that serves again is not built again, a new one is added. as_on_gpu: see
     `stand_ins.in_use`.
     """
     built = {} if built is None else built
     model_key = dataclasses.replace(
         setup, config=None, batch=1, length=1, padded=True, optimizer="adamw", supervised=1.0, accumulation=1
     )
-    with stand_ins.in_use(setup.trainer, fused_tiles) if device == "meta" else contextlib.nullcontext():
+    stand = stand_ins.in_use(setup.trainer, as_on_gpu, setup.autocasts)
+    with stand if device == "meta" else contextlib.nullcontext():
         if model_key not in built:
             built[model_key] = workload.build_model(setup, depth, device)
         model = built[model_key]
@@ -235,7 +245,7 @@ def record_steps(
         stream = _record(setup, model, depth, device, history)
     inside = outside = 0
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and layer_of_name(name) is None:
+        if parameter.requires_grad and anatomy.layer_of_name(name) is None:
             outside += parameter.numel()
         elif parameter.requires_grad:
             inside += parameter.numel()
@@ -244,7 +254,7 @@ def record_steps(
 
 @no_sweeps()  # a step frees by reference counts
 def _record(setup: Setup, model, depth: int, device: str, history) -> Stream:
-    optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
+    optimizer = workload.optimizer_for(setup, model)
     recorder = Recorder(depth, model.config.vocab_size)
     recorder.device, recorder.fused_head = device, setup.trainer == "sft"
     if recorder.fused_head:
@@ -276,12 +286,6 @@ def _enter(recorder: Recorder, phase: str) -> None:
     recorder.phase, recorder.layer = phase, None
 
 
-def layer_of_name(name: str) -> int | None:
-    """The block a parameter belongs to: "model.layers.3.mlp.up_proj.weight" is in layer 3."""
-    _, found, rest = name.partition(".layers.")
-    return int(rest.split(".")[0]) if found else None
-
-
 def _note_weights(recorder: Recorder, model) -> list:
     """Everything there is before the first step: parameters, buffers, the scales of 4-bit weights.
 
@@ -291,12 +295,12 @@ def _note_weights(recorder: Recorder, model) -> list:
     hooks = []
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         category = "adapters" if tensor.requires_grad and not full else "weights"
-        recorder.note_storage(tensor, layer_of_name(name), category)
+        recorder.note_storage(tensor, anatomy.layer_of_name(name), category)
         state = getattr(tensor, "quant_state", None)
         while state is not None:  # doubly quantised scales have scales of their own
             for part in (state.absmax, state.code, state.offset):
                 if part is not None:
-                    recorder.note_storage(part, layer_of_name(name), "weights")
+                    recorder.note_storage(part, anatomy.layer_of_name(name), "weights")
             state = state.state2
         if tensor.requires_grad:
             hooks.append(
@@ -316,22 +320,24 @@ def _name_states(recorder: Recorder, optimizer) -> None:
 
 def _watch_layers(recorder: Recorder, model) -> list:
     """Tell the recorder which layer runs, forwards and backwards. The hooks keep no tensors alive."""
-    core = model.get_base_model() if hasattr(model, "peft_config") else model
+    core, norm = anatomy.core(model), anatomy.last_norm(model)
 
     def at(layer, phase=None):
         recorder.layer, recorder.phase = layer, phase or recorder.phase
 
     def when_back(layer, phase, module, inputs, output):
-        if output.requires_grad:
-            output.register_hook(lambda gradient: at(layer, phase))
+        first = output[0] if isinstance(output, tuple) else output
+        if first.requires_grad:
+            first.register_hook(lambda gradient: at(layer, phase))
 
+    embedding, head = core.get_input_embeddings(), core.get_output_embeddings()
     hooks = [
-        core.model.norm.register_forward_pre_hook(lambda module, inputs: at(None)),
-        core.model.norm.register_forward_hook(lambda module, inputs, output: at(None, "loss")),
-        core.lm_head.register_forward_pre_hook(lambda module, inputs: at(None, "loss")),
-        core.model.embed_tokens.register_forward_hook(functools.partial(when_back, None, None)),
+        norm.register_forward_pre_hook(lambda module, inputs: at(None)),
+        norm.register_forward_hook(lambda module, inputs, output: at(None, "loss")),
+        head.register_forward_pre_hook(lambda module, inputs: at(None, "loss")),
+        embedding.register_forward_hook(functools.partial(when_back, None, None)),
     ]
-    for index, layer in enumerate(core.model.layers):
+    for index, layer in enumerate(anatomy.layers(model)):
         hooks.append(layer.register_forward_pre_hook(lambda module, inputs, index=index: at(index)))
         hooks.append(layer.register_forward_hook(functools.partial(when_back, index, "backward")))
         hooks.append(layer.register_forward_hook(lambda *_: autocasting.layer_was_computed_again()))

@@ -57,7 +57,7 @@ def real_peak(setup: Setup, micro_batches: int = 1) -> int:
     """Bytes at the peak of two real training steps on the processor, as torch.profiler notes each allocation
     and release. A plain loop; each step runs so many micro-batches before the optimizer's."""
     model = workload.build_model(setup, setup.config["num_hidden_layers"], "cpu")
-    optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
+    optimizer = workload.optimizer_for(setup, model)
     batch = workload.batch_for(setup, "cpu")
     held = sum(held_bytes(model).values()) + sum(tensor.nbytes for tensor in batch.values())
 

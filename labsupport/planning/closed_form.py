@@ -134,7 +134,7 @@ def peak_parts(setup: Setup) -> tuple[str, dict[str, float]]:
     standing = {
         "weights": weight_bytes(setup),
         "adapters": 0 if setup.method == "full" else one * count,
-        "optimizer": count * (2 * one if setup.optimizer == "adamw" else 2.03),
+        "optimizer": count * {"adamw": 2 * one, "adamw_8bit": 2.03}.get(setup.optimizer, 0),  # paged: none
     }
     phase, parts = max(moments(setup).items(), key=lambda moment: sum(moment[1].values()))
     return phase, standing | parts

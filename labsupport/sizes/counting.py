@@ -1,4 +1,4 @@
-"""How many parameters a Llama-like model has, and how many each way of adapting it adds. No torch.
+"""How many parameters a model has, and how many each way of adapting it adds. No torch.
 
 Closed forms, in elements unless the name says bytes; `tests/sizes/test_counting.py` holds them against
 transformers and PEFT on the meta device. A config is a dict as in a model's config.json, see model_configs.
@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 from labsupport.core import dtypes
 from labsupport.core.files import LabError
-from labsupport.sizes import model_configs
+from labsupport.sizes import architectures, model_configs
 
+# Of Llama-like models; others have other linear layers, see architectures.
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = (*ATTENTION, *MLP)
@@ -25,40 +26,44 @@ SETS = {"q+v": ("q_proj", "v_proj"), "qkvo": ATTENTION, "mlp": MLP, "all-linear"
 
 
 def shapes(config: dict) -> dict[str, tuple[int, int]]:
-    """Module name -> (inputs, outputs), for the seven linear layers of a block, the embedding and the head.
+    """Module name -> (inputs, outputs), for the linear layers of a block, the embedding and the head.
 
     Under grouped-query attention k and v are narrower than q: they have num_key_value_heads heads.
     """
     config = model_configs.checked(config)
-    hidden, inner, words = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    queries = config["num_attention_heads"] * config["head_dim"]
-    keys = config["num_key_value_heads"] * config["head_dim"]
-    return {
-        "q_proj": (hidden, queries),
-        "k_proj": (hidden, keys),
-        "v_proj": (hidden, keys),
-        "o_proj": (queries, hidden),
-        "gate_proj": (hidden, inner),
-        "up_proj": (hidden, inner),
-        "down_proj": (inner, hidden),
-        "embed_tokens": (words, hidden),
-        "lm_head": (hidden, words),
-    }
+    hidden, words = config["hidden_size"], config["vocab_size"]
+    embedding, head = outside(config)
+    return architectures.linear_layers(config) | {embedding: (words, hidden), head: (hidden, words)}
 
 
 def block_shapes(config: dict) -> dict[str, tuple[int, int]]:
-    """Those of `shapes` that every block has: the seven linear layers."""
-    return {name: shape for name, shape in shapes(config).items() if name in ALL_LINEAR}
+    """Those of `shapes` that every block has: its linear layers. Experts are none, see adapter_shapes."""
+    return architectures.linear_layers(model_configs.checked(config))
+
+
+def adapter_shapes(config: dict) -> dict[str, tuple[int, int]]:
+    """Target -> (inputs, outputs), for all that PEFT adapts in a block when asked for all-linear: LoRA adds
+    rank x (inputs + outputs). Experts in one parameter have an adapter each, and gate and up half of theirs.
+    """
+    config = model_configs.checked(config)
+    return block_shapes(config) | _expert_shapes(config, architectures.expert_targets(config))
+
+
+def _expert_shapes(config: dict, names: dict[str, str]) -> dict[str, tuple[int, int]]:
+    """As `adapter_shapes`, of the targets that stand for experts' parameters."""
+    parameters = architectures.expert_parameters(config)
+    sizes = {name: parameters[parameter] for name, parameter in names.items()}
+    return {name: (count * inputs, count * outputs) for name, (count, inputs, outputs) in sizes.items()}
+
+
+def outside(config: dict) -> tuple[str, str]:
+    """The names of the embedding and the head: once a model, not once a layer; not part of all-linear."""
+    return architectures.of(config).embedding, "lm_head"
 
 
 def with_bias(config: dict) -> tuple[str, ...]:
     """The linear layers that have a bias: q, k, v in Qwen2 by its architecture, in Llama as configured."""
-    if config["model_type"] == "qwen2":
-        return ATTENTION[:3]
-    if config["model_type"] != "llama":
-        return ()
-    attention = ATTENTION if config.get("attention_bias") else ()
-    return attention + (MLP if config.get("mlp_bias") else ())
+    return architectures.of(config).biased(config)
 
 
 def model_parts(config: dict) -> dict[str, int]:
@@ -66,11 +71,16 @@ def model_parts(config: dict) -> dict[str, int]:
     where the embedding matrix serves as the head (tied)."""
     config = model_configs.checked(config)
     layers, sizes = config["num_hidden_layers"], shapes(config)
-    parts = {"embed_tokens": math.prod(sizes["embed_tokens"])}
-    parts |= {name: layers * math.prod(sizes[name]) for name in ALL_LINEAR}
+    embedding, head = outside(config)
+    parts = {embedding: math.prod(sizes[embedding])}
+    if config["model_type"] == "gpt2":
+        parts["wpe"] = config["max_position_embeddings"] * config["hidden_size"]
+    experts = architectures.expert_parameters(config)
+    parts |= {n: layers * math.prod(shape) for n, shape in (block_shapes(config) | experts).items()}
     parts["biases"] = layers * sum(sizes[name][1] for name in with_bias(config))
-    parts["norms"] = (2 * layers + 1) * config["hidden_size"]  # two a layer and one before the head
-    parts["lm_head"] = 0 if config["tie_word_embeddings"] else parts["embed_tokens"]
+    in_block, last = architectures.norm_parameters(config)
+    parts["norms"] = layers * in_block + last
+    parts[head] = 0 if config["tie_word_embeddings"] else parts[embedding]
     return parts
 
 
@@ -107,30 +117,48 @@ def check_rank(rank: int, d_in: int, d_out: int, what: str = "the matrix") -> No
         )
 
 
-def target_names(targets: str | Iterable[str]) -> tuple[str, ...]:
+def in_block(config: dict) -> dict[str, tuple[str, ...]]:
+    """What can be named as a target in a block -> the names of `adapter_shapes` behind it."""
+    names = (*adapter_shapes(config), *architectures.expert_paths(config))
+    found = {name: (name,) for name in names}
+    if config["model_type"] == "gpt2":
+        found["c_proj"] = ("attn.c_proj", "mlp.c_proj")
+    return found
+
+
+def target_names(targets: str | Iterable[str], config: dict | None = None) -> tuple[str, ...]:
     """The module names behind "q+v", "qkvo", "mlp", "all-linear" or a list of names, in the model's order.
 
-    LabError for a name that no Llama-like model has, and for none at all.
+    config: the model's, None for a Llama-like one. LabError for a name that the model has not, and for none.
     """
+    if targets == "all-linear":
+        return ALL_LINEAR if config is None else tuple(adapter_shapes(config))
+    inside = {name: (name,) for name in ALL_LINEAR} if config is None else in_block(config)
+    known = inside | {name: (name,) for name in (OUTSIDE if config is None else outside(config))}
     if isinstance(targets, str):
         targets = SETS.get(targets, (targets,))
     wanted = set(targets)
-    unknown = sorted(map(str, wanted - {*ALL_LINEAR, *OUTSIDE}))
+    unknown = sorted(map(str, wanted - set(known)))
     if unknown or not wanted:
         what = f"There is no target module {unknown[0]!r}" if unknown else "No target module is given"
-        raise LabError(
-            f"{what}: choose among {', '.join((*ALL_LINEAR, *OUTSIDE))}, or a set: {', '.join(SETS)}."
-        )
-    return tuple(name for name in (*ALL_LINEAR, *OUTSIDE) if name in wanted)
+        raise LabError(f"{what}: choose among {', '.join(known)}, or a set: {', '.join(SETS)}.")
+    chosen = {name for target in wanted for name in known[target]}
+    return tuple(name for name in known if name in chosen)
 
 
 def lora_by_module(config: dict, rank: int, targets: str | Iterable[str] = "all-linear") -> dict[str, int]:
     """LoRA parameters by target module, all layers together. LabError for a bad rank or target."""
-    sizes, layers = shapes(config), config["num_hidden_layers"]
+    config = model_configs.checked(config)
+    sizes, layers = shapes(config) | adapter_shapes(config), config["num_hidden_layers"]
+    routed = architectures.expert_targets(config) | architectures.expert_paths(config)
+    sizes |= _expert_shapes(config, routed)
     counts = {}
-    for name in target_names(targets):
-        check_rank(rank, *sizes[name], f"{name} of this model")
-        counts[name] = lora_parameters(*sizes[name], rank) * (1 if name in OUTSIDE else layers)
+    for name in target_names(targets, config):
+        if name in routed:  # PEFT gives even a router of eight experts as many
+            check_rank(rank, config["hidden_size"], config["hidden_size"], "an expert of this model")
+        else:
+            check_rank(rank, *sizes[name], f"{name} of this model")
+        counts[name] = rank * sum(sizes[name]) * (1 if name in outside(config) else layers)
     return counts
 
 
@@ -142,8 +170,12 @@ def lora_count(config: dict, rank: int, targets: str | Iterable[str] = "all-line
 def dora_by_module(config: dict, targets: str | Iterable[str] = "all-linear") -> dict[str, int]:
     """The magnitudes that DoRA adds to LoRA: one for each output of each target, as PEFT counts them
     (of the embedding: one for each of the hidden_size columns)."""
+    config = model_configs.checked(config)
     sizes, layers = shapes(config), config["num_hidden_layers"]
-    return {n: sizes[n][1] * (1 if n in OUTSIDE else layers) for n in target_names(targets)}
+    names = target_names(targets, config)
+    if experts := [name for name in names if name not in sizes]:
+        raise LabError(f"PEFT has no DoRA for experts in one parameter: leave out {', '.join(experts)}.")
+    return {n: sizes[n][1] * (1 if n in outside(config) else layers) for n in names}
 
 
 def dora_count(config: dict, rank: int, targets: str | Iterable[str] = "all-linear") -> int:
@@ -154,10 +186,11 @@ def dora_count(config: dict, rank: int, targets: str | Iterable[str] = "all-line
 def bias_count(config: dict, bias: str, targets: str | Iterable[str] = "all-linear") -> int:
     """What LoraConfig(bias=...) trains besides: "none" nothing, "lora_only" the biases of the targets,
     "all" every bias there is. LabError for another word."""
-    names = {"none": (), "lora_only": target_names(targets), "all": ALL_LINEAR}.get(bias)
+    config = model_configs.checked(config)
+    sizes = shapes(config)
+    names = {"none": (), "lora_only": target_names(targets, config), "all": tuple(sizes)}.get(bias)
     if names is None:
         raise LabError(f"bias is {bias!r}: PEFT knows none, lora_only and all.")
-    sizes = shapes(config)
     return config["num_hidden_layers"] * sum(sizes[n][1] for n in with_bias(config) if n in names)
 
 
@@ -192,12 +225,14 @@ def prefix_tuning(config: dict, tokens: int) -> int:
     """Prefix tuning: learned keys and values for that many positions in each layer, without the MLP that
     Li and Liang train them through. Keys and values are as wide as k_proj and v_proj: narrow under GQA.
     """
-    width = shapes(config)["k_proj"][1]
+    config = model_configs.checked(config)
+    _, width = architectures.widths(config)
     return config["num_hidden_layers"] * _checked_count(tokens, "The prefix length") * 2 * width
 
 
 def bottleneck_adapters(config: dict, bottleneck: int, biases: bool = False) -> int:
     """Houlsby's adapters: two a layer, each hidden -> bottleneck -> hidden (Houlsby 2019, section 2.1)."""
+    config = model_configs.checked(config)
     hidden, bottleneck = config["hidden_size"], _checked_count(bottleneck, "The bottleneck")
     one = 2 * hidden * bottleneck + (hidden + bottleneck if biases else 0)
     return 2 * config["num_hidden_layers"] * one
@@ -219,7 +254,7 @@ def naive_4bit(config: dict) -> int:
     """What sum(p.numel()) says of the model loaded in 4 bit, stored in bytes: the linear layers of the
     blocks at half their size, everything else in full."""
     parts = model_parts(config)
-    return sum(parts.values()) - sum(parts[name] for name in ALL_LINEAR) // 2
+    return sum(parts.values()) - sum(parts[name] for name in architectures.in_4_bits(config)) // 2
 
 
 # ---------------------------------------------------------------- the adapter's file
@@ -233,16 +268,20 @@ def adapter_tensors(
     Only targets inside the blocks: LabError for embed_tokens and lm_head, with which PEFT also saves the
     frozen matrices themselves.
     """
-    names, sizes = target_names(targets), shapes(config)
-    if set(names) & set(OUTSIDE):
+    config = model_configs.checked(config)
+    names, sizes, kind = target_names(targets, config), shapes(config), architectures.of(config)
+    if set(names) & set(outside(config)):
         raise LabError("The file of an adapter on embed_tokens or lm_head also holds the base matrices.")
+    if experts := [name for name in names if name not in sizes]:
+        raise LabError(
+            f"The file of an adapter on experts is not counted here: leave out {', '.join(experts)}."
+        )
     tensors = {}
     for layer in range(config["num_hidden_layers"]):
         for name in names:
             d_in, d_out = sizes[name]
             check_rank(rank, d_in, d_out, f"{name} of this model")
-            block = "self_attn" if name in ATTENTION else "mlp"
-            stem = f"base_model.model.model.layers.{layer}.{block}.{name}"
+            stem = f"base_model.model.{kind.stem}.{layer}.{kind.layers[name]}"
             tensors[f"{stem}.lora_A.weight"] = (rank, d_in)
             tensors[f"{stem}.lora_B.weight"] = (d_out, rank)
             if dora:

@@ -14,8 +14,8 @@ from labsupport.core.numbers import shown
 class Card:
     """memory_gib is what torch reports as total (GiB, less than the box says); peak_tflops the promised
     dense 16-bit tensor throughput with 32-bit sums (1e12 a second), sustained_tflops what large products of
-    matrices were measured to reach; bandwidth_gb_s the promised memory bandwidth and link_gb_s that to another
-    card, each way (1e9 bytes a second); capability CUDA's compute capability. None: not known.
+    matrices were measured to reach; bandwidth_gb_s the promised memory bandwidth and link_gb_s that to
+    another card, each way (1e9 bytes a second); capability CUDA's compute capability. None: not known.
     """
 
     name: str
@@ -29,25 +29,38 @@ class Card:
 
 
 # Memory as torch's out-of-memory messages state it in public issues ("GPU 0 has a total capacity of ..."):
-# L4 ArcInstitute/evo2#190; 4090 ali-vilab/VGen#104; L40S, by its sibling L40, QwenLM/Qwen3-VL#2097. The other
+# L4 ArcInstitute/evo2#190; 4090 ali-vilab/VGen#104; L40 and L40S QwenLM/Qwen3-VL#2097; 5090
+# Wan-Video/Wan2.1#465; RTX 6000 Ada DINGYANB/MTVCrafter#21; V100, H200 and B200 alike in many logs. The other
 # sizes are assumptions, a little below what the card is sold as. Peak rates follow NVIDIA's data sheets as
 # commonly quoted (sparse figures halved); none was checked on a card.
-# Sustained: the best of many shapes in mag-/gpu_benchmark@93322b7f, README; a10 there is AWS's A10G, promised
-# less at the same power; l4 is the same chip at 70 W, the RTX 4000 SFF Ada, since the 91.4 there for the L4's
-# 72 W were reached on small matrices only; t4 by forums.developer.nvidia.com, "About GPU peak performance".
-# Bandwidths follow the data sheets. Links: PCIe x16 of the card's generation; NVLink for the A100 and H100 SXM.
+# Sustained, None where nothing was found: the best of many shapes in mag-/gpu_benchmark@93322b7f, README; a10
+# there is AWS's A10G, promised less at the same power; l4 is the same chip at 70 W, the RTX 4000 SFF Ada,
+# since the 91.4 there for the L4's 72 W were reached on small matrices only; h200 has the H100's chip; t4 by
+# forums.developer.nvidia.com, "About GPU peak performance". Bandwidths follow the data sheets. Links: PCIe
+# x16 of the card's generation; NVLink for V100, A100 and later, but the H100 PCIe.
 CARDS = {
     card.name: card
     for card in (
         Card("t4", 14.5, 65.0, (7, 5), "T4, 16 GB", 24.0, 320, 16),
         Card("l4", 22.03, 121.0, (8, 9), "L4, 24 GB", 59.0, 300, 32),
         Card("a10", 22.0, 125.0, (8, 6), "A10, 24 GB", 69.7, 600, 32),
+        Card("a10g", 22.0, 70.0, (8, 6), "A10G, 24 GB", 69.7, 600, 32),
+        Card("v100-16", 15.77, 125.0, (7, 0), "V100, 16 GB", None, 900, 150),
+        Card("v100-32", 31.73, 125.0, (7, 0), "V100, 32 GB", None, 900, 150),
         Card("3090", 23.5, 71.0, (8, 6), "GeForce RTX 3090, 24 GB", 78.0, 936, 32),
         Card("4090", 23.52, 165.2, (8, 9), "GeForce RTX 4090, 24 GB", 178.8, 1008, 32),
+        Card("5090", 31.37, 209.5, (12, 0), "GeForce RTX 5090, 32 GB", None, 1792, 64),
+        Card("a6000", 47.5, 154.8, (8, 6), "RTX A6000, 48 GB", None, 768, 32),
+        Card("6000-ada", 44.43, 364.2, (8, 9), "RTX 6000 Ada, 48 GB", 278.5, 960, 32),
+        Card("a40", 44.4, 149.7, (8, 6), "A40, 48 GB", None, 696, 32),
+        Card("l40", 44.40, 181.0, (8, 9), "L40, 48 GB", 170.3, 864, 32),
         Card("a100-40", 39.3, 312.0, (8, 0), "A100, 40 GB", 267.9, 1555, 300),
         Card("a100-80", 79.1, 312.0, (8, 0), "A100, 80 GB", 267.9, 2039, 300),
         Card("l40s", 44.40, 362.0, (8, 9), "L40S, 48 GB", 252.0, 864, 32),
         Card("h100", 79.1, 989.0, (9, 0), "H100 SXM, 80 GB", 821.2, 3350, 450),
+        Card("h100-pcie", 79.1, 756.0, (9, 0), "H100 PCIe, 80 GB", 499.5, 2000, 64),
+        Card("h200", 139.8, 989.0, (9, 0), "H200, 141 GB", 821.2, 4800, 450),
+        Card("b200", 178.35, 2250.0, (10, 0), "B200, 192 GB", None, 8000, 900),
     )
 }
 
@@ -63,6 +76,11 @@ MOST_GIB = 1000  # more than any card has: 4080 is the name of one that is not k
 def names() -> list[str]:
     """The cards that `find` knows."""
     return list(CARDS)
+
+
+def of_known_speed() -> list[str]:
+    """Those of the cards whose time of a step can be estimated."""
+    return [card.name for card in CARDS.values() if card.sustained_tflops]
 
 
 def find(wanted: str | float) -> Card:

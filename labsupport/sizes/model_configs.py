@@ -7,9 +7,11 @@ import functools
 import json
 from pathlib import Path
 
-from labsupport.core.files import DATA, LabError, nearest_first, short
+from labsupport.core.files import DATA, LabError, nearest_first
+from labsupport.core.numbers import shown
+from labsupport.sizes import architectures, config_fields, config_file, model_names, quantized
 
-SUPPORTED = ("llama", "mistral", "qwen2")
+KEYS_AS_HEADS = ("llama", "phi3", "granite")  # if a file does not name num_key_value_heads; others: a number
 SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -45,22 +47,68 @@ def names() -> list[str]:
     return list(_models())
 
 
-def _entry(name: str) -> dict:
+def llama_like() -> list[str]:
+    """Those of `names` whose blocks have the seven linear layers of a Llama."""
+    return [name for name in names() if of_llama(_models()[name]["config"])]
+
+
+def of_llama(config: dict) -> bool:
+    """Whether a configuration's blocks have the seven linear layers of a Llama."""
+    return architectures.of(config).layers == architectures.LLAMA
+
+
+@functools.cache
+def _known_as() -> dict[str, tuple[str, int | None]]:
+    """Every name that stands for a model, without what makes no difference to its shape: its key, and its
+    max_position_embeddings where they are others."""
+    found = {}
+    for name, entry in _models().items():
+        found |= dict.fromkeys(map(model_names.shape_of, (name, entry["hub"])), (name, None))
+        found |= {model_names.shape_of(other): (name, most) for other, most in entry.get("also", {}).items()}
+    return found
+
+
+def _key_and_positions(name: str) -> tuple[str, int | None]:
     wanted = str(name).strip().lower()
     if wanted in _models():
-        return _models()[wanted]
-    raise LabError(
-        f"There is no model {name!r} here. Known, the nearest first: {nearest_first(wanted, names())}. "
-        "For any other model give the path of its config.json."
-    )
+        return wanted, None
+    model_names.in_four_bits(name)
+    found = _known_as().get(model_names.shape_of(name))
+    if found is None:
+        near = nearest_first(model_names.last_part(name), names())
+        raise LabError(
+            f"There is no model {shown(name)} here. Known, the nearest first: {near}. "
+            "For any other model give the path of its config.json (--config)."
+        )
+    return found
+
+
+def key_of(name: str) -> str:
+    """The model's name in the table, by that or by a name on the hub ("meta-llama/Llama-3.1-8B-Instruct" is
+    llama-3.1-8b). LabError if unknown."""
+    return _key_and_positions(name)[0]
+
+
+def _entry(name: str) -> dict:
+    return _models()[key_of(name)]
 
 
 def find(name: str) -> dict:
-    """The configuration of a model by name ("llama-3.1-8b"; capitals do not matter).
+    """The configuration of a model by name ("llama-3.1-8b" or, as on the hub, "meta-llama/Llama-3.1-8B").
 
-    A copy, in the form that transformers' AutoConfig.for_model(**config) takes. LabError if unknown.
+    A copy, in the form that transformers' AutoConfig.for_model(**config) takes; with a `quantization_config`
+    for a name that ends in -bnb-4bit. LabError if unknown.
     """
-    return copy.deepcopy(_entry(name)["config"])
+    key, positions = _key_and_positions(name)
+    config = copy.deepcopy(_models()[key]["config"])
+    if positions is not None:
+        config["max_position_embeddings"] = positions
+    organisation, hub = str(name).strip().rpartition("/")[0], _models()[key]["hub"]
+    if organisation and organisation.rpartition("/")[2].lower() != hub.partition("/")[0].lower():
+        config["notes"] = (*config.get("notes", ()), f"{shown(name)} is taken for one of the shape of {hub}.")
+    if model_names.in_four_bits(name):
+        config["quantization_config"] = dict(quantized.AS_PUBLISHED)
+    return config
 
 
 def hub_name(name: str) -> str:
@@ -78,17 +126,11 @@ def read(path: str | Path) -> dict:
 
     LabError names the file and what is missing or not supported.
     """
-    path = Path(path)
-    path = path / "config.json" if path.is_dir() else path
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LabError(f"Cannot read {short(path)}: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise LabError(f"{short(path)} is not JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise LabError(f"{short(path)} holds no JSON object: a config.json maps names to values.")
-    return checked(config, short(path))
+    config, where = config_file.read(path)
+    config, where = config_file.language_model(config, where)
+    config = checked(config, where)
+    quantized.four_bit(config, where)
+    return config
 
 
 def checked(config: dict, where: str = "The configuration") -> dict:
@@ -97,30 +139,17 @@ def checked(config: dict, where: str = "The configuration") -> dict:
     Fills in num_key_value_heads, head_dim and tie_word_embeddings where the file leaves them to
     transformers' defaults. LabError, starting with `where`, if not.
     """
-    architecture = config.get("model_type")
-    if architecture not in SUPPORTED:
-        raise LabError(
-            f"{where} is of the architecture {architecture!r}; the course counts Llama-like ones: "
-            f"model_type must be one of {', '.join(SUPPORTED)}."
-        )
-    if architecture == "llama" or "num_key_value_heads" in config:  # the others default to a number
+    config, where = config_file.language_model(config, where)
+    config = architectures.completed(config_fields.typed(config, where), where)
+    if config["model_type"] in KEYS_AS_HEADS or "num_key_value_heads" in config:
         kv_heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
         config = config | {"num_key_value_heads": kv_heads}  # null: no grouping
-    config = {key: value for key, value in config.items() if value is not None}
     missing = [key for key in SIZES if config.get(key) is None]
     if missing:
         raise LabError(f"{where} lacks {', '.join(missing)}: it is no complete config.json.")
-    config.setdefault("tie_word_embeddings", False)
-    wrong = [key for key in (*SIZES, "head_dim") if key in config and not _is_size(config[key])]
-    if wrong:
-        raise LabError(f"{where} has {wrong[0]} = {config[wrong[0]]!r}: it must be a whole number above 0.")
     _check_heads(config, where)
     config.setdefault("head_dim", config["hidden_size"] // config["num_attention_heads"])
     return config
-
-
-def _is_size(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _check_heads(config: dict, where: str) -> None:

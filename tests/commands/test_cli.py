@@ -114,7 +114,8 @@ def test_what_is_missing_is_named(capsys):
 
 def test_a_line_break_in_a_value_does_not_break_the_line(capsys):
     assert "invalid choice: 'a\\nb'" in refused(capsys, "claims", "--verdict", "a\nb")
-    assert "unrecognized arguments: --a b" in refused(capsys, "claims", "--a\nb")
+    assert "there is no option --a\\nb" in refused(capsys, "claims", "--a\nb")
+    assert "unrecognized arguments: a\\tb" in refused(capsys, "claims", "a\tb")
 
 
 def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys):

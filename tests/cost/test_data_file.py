@@ -2,8 +2,12 @@
 
 import itertools
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labsupport.core.files import LabError
 from labsupport.cost.data_file import padded_length, row_lengths
@@ -45,6 +49,14 @@ def test_a_json_array_is_its_items(tmp_path, indent):
         ("[" * 100_000, "begins like a JSON array and is nested too deeply"),
         ('{"a": ' * 100_000, "line 1, is nested too deeply"),
         (b'{"a": "\xff"}', "is not UTF-8 text (byte 7)"),
+        (b'{"a": 1}\n' * 100_000 + b'"\xff"', "is not UTF-8 text (byte 900001)"),
+        ('{\n "a": 1\n}', "line 1, is not JSON"),
+        ("question,answer\nwhat,that", "line 1, is not JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "line 1, is not JSON"),
+        ('{"data": [{"text": "a"}, {"text": "b"}]}', "line 1, holds 2 rows at once, under 'data'"),
+        ('{"a": 1}\n7', "line 2, holds 7, which is no row"),
+        ("null", "line 1, holds None, which is no row"),
+        ('["a"]\n["b"', "begins like a JSON array and is not JSON"),
     ],
 )
 def test_what_is_broken_is_named(tmp_path, content, problem):
@@ -70,3 +82,28 @@ def test_a_row_has_a_token_for_four_characters_of_its_values(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(LabError, match="Cannot read"):
         row_lengths(tmp_path / "no")
+
+
+def test_lines_may_be_an_array_each(tmp_path):
+    assert row_lengths(written(tmp_path, '["1234", "5678"]\n["1"]\n')) == [2, 1]
+
+
+def test_a_row_of_messages_is_one_row(tmp_path):
+    row = {"messages": [{"role": "user", "content": "12"}, {"role": "assistant", "content": "34"}]}
+    assert row_lengths(written(tmp_path, json.dumps(row))) == [5]
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    for path in (tmp_path, *([Path("/dev/zero")] if Path("/dev/zero").exists() else [])):
+        with pytest.raises(LabError, match="is no file: give JSON Lines"):
+            row_lengths(path)
+
+
+@given(st.one_of(st.binary(), st.text().map(str.encode)))
+def test_any_bytes_are_rows_or_one_line(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(Path(folder), content)
+        try:
+            assert all(length >= 1 for length in row_lengths(path))
+        except LabError as error:
+            assert "\n" not in str(error)

@@ -115,7 +115,7 @@ def test_reading_a_prompt_is_about_a_third_or_a_quarter_of_a_step():
 @pytest.mark.parametrize("method", METHODS)
 def test_no_range_is_wider_than_its_parameters(method):
     for name, batch, length in (("smollm2-135m", 1, 1), ("smollm2-135m", 64, 8192), ("llama-3-70b", 1, 64)):
-        for card in gpus.CARDS.values():
+        for card in map(gpus.find, gpus.of_known_speed()):
             for cards, sharded in ((1, False), (8, False), (8, True)):
                 config = model_configs.find(name)
                 for optimizer in ("adamw", "adamw_8bit"):

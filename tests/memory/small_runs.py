@@ -7,9 +7,10 @@ from labsupport.sizes import model_configs
 
 
 def small(layers: int = 4, **options) -> Setup:
-    """SmolLM2-135M's shape with so many layers, two rows of 128 tokens; options: other fields of Setup."""
+    """SmolLM2-135M's shape with so many layers, two rows of 128 tokens, plain loop; options: other fields."""
     config = dict(model_configs.find("smollm2-135m"), num_hidden_layers=layers)
-    return dataclasses.replace(Setup(config=config, batch=2, length=128, attention="eager"), **options)
+    usual = Setup(config=config, batch=2, length=128, attention="eager", trainer="plain")
+    return dataclasses.replace(usual, **options)
 
 
 def told(stream) -> list:

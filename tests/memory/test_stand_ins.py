@@ -1,17 +1,22 @@
 """The stand-ins for private library parts: each is still needed, and none is left behind."""
 
 import copy
+import dataclasses
 from unittest import mock
 
 import peft.utils.transformers_weight_conversion as conversion
 import pytest
 import torch
+from bitsandbytes import functional
 from bitsandbytes.functional import name2qmap, quantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
+from bitsandbytes.optim import GlobalOptimManager, PagedAdamW8bit, PagedAdamW32bit
+from peft.tuners.lora import layer
 from small_runs import small
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import masking_utils
 
+from labsupport.allocations import streams
 from labsupport.memory import stand_ins, tracing, workload
 
 
@@ -100,11 +105,107 @@ def test_bitsandbytes_still_keeps_a_code_without_data_and_tracing_takes_it_away(
     quantize_4bit(torch.randn(64, 64), quant_type="nf4", compress_statistics=True)
 
 
+def sizes_of(act) -> list[int]:
+    """Bytes of each new tensor on meta while act() runs."""
+    recorder = tracing.Recorder(1, 0)
+    with recorder:
+        act()
+    return [block.bytes for block in recorder.stream.blocks.values()]
+
+
+def test_dropout_on_meta_still_goes_the_processors_way():
+    x = torch.empty(256, dtype=torch.bfloat16, device="meta")
+    drop = torch.nn.functional.dropout
+    assert sizes_of(lambda: drop(x, 0.1)) == [512, 512]  # mask and product
+    with stand_ins.in_use():
+        drop = torch.nn.functional.dropout
+        assert sorted(sizes_of(lambda: drop(x, 0.1))) == [256, 512]
+        assert drop(x, 0.0) is drop(x, 0.1, training=False) is x
+        assert drop(torch.ones(4), 1.0).sum() == 0  # a real one as ever
+    with stand_ins.in_use(as_on_gpu=False):
+        assert torch.nn.functional.dropout is not drop
+        assert sizes_of(lambda: torch.nn.functional.dropout(x, 0.1)) == [512, 512]
+
+
+def paged(optimizer=PagedAdamW8bit, numbers=200_000):
+    """An optimizer with a step behind it, on meta."""
+    weight = torch.nn.Parameter(torch.empty(numbers, device="meta"))
+    weight.grad = torch.empty_like(weight)
+    found = optimizer([weight])
+    found.step()
+    return found
+
+
+def test_paged_states_still_need_cuda_and_on_meta_they_take_nothing():
+    with pytest.raises((AttributeError, RuntimeError)):
+        paged()
+    pages = functional.GlobalPageManager.get_instance().paged_tensors
+    before = len(pages)
+    with stand_ins.in_use():
+        for kind, dtype in ((PagedAdamW8bit, torch.uint8), (PagedAdamW32bit, torch.float32)):
+            (states,) = paged(kind).state.values()
+            for name in ("state1", "state2"):
+                assert states[name].is_paged and states[name].dtype == dtype
+                assert states[name].shape == (200_000,) and states[name].untyped_storage().nbytes() <= 4
+        (small_states,) = paged(numbers=90_000).state.values()
+        assert small_states["state1"].device.type == "meta"  # small ones are usual tensors
+    assert len(pages) == before
+
+
+def test_only_states_that_are_not_paged_are_in_the_trace():
+    setup = small(method="full", checkpointing=True)
+    both = {
+        name: tracing.record_steps(dataclasses.replace(setup, optimizer=name), 2)[0]
+        for name in ("adamw_8bit", "paged_adamw_8bit")
+    }
+    usual, without = (streams.peak(stream).split["optimizer"] for stream in both.values())
+    assert without < 0.05 * usual
+
+
+def test_the_trainer_keeps_float32_states_of_embeddings():
+    """transformers' own rule, on a real model."""
+    setup = small(2, method="full", optimizer="adamw_8bit", trainer="sft")
+    with stand_ins.in_use("sft"):
+        model = workload.build_model(setup, 2)
+        optimizer = workload.optimizer_for(setup, model)
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter)
+        optimizer.step()
+    dtypes = {name: optimizer.state[p]["state1"].dtype for name, p in model.named_parameters()}
+    assert dtypes["model.embed_tokens.weight"] == torch.float32
+    assert dtypes["model.layers.0.mlp.up_proj.weight"] == torch.uint8
+    manager = GlobalOptimManager.get_instance()
+    assert not manager.pid2config and optimizer.mng is not manager
+
+
+def test_adapted_experts_still_ask_for_an_autocast_that_meta_has_not():
+    proxy = layer._LoraFactorsProxy(*(torch.empty(2, 4, 4, device="meta"),) * 2, 1.0)
+    weight = torch.empty(2, 4, 4, device="meta")
+    with pytest.raises(RuntimeError):
+        proxy(weight)
+    with stand_ins.in_use():
+        assert proxy(weight).shape == (2, 4, 4)
+        real = layer._LoraFactorsProxy(torch.ones(1, 2, 3), torch.ones(1, 3, 2), 2.0)
+        assert torch.equal(real(torch.zeros(1, 2, 2)), torch.full((1, 2, 2), 6.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_grouped_product_on_meta_is_still_for_bfloat16_alone(dtype):
+    rows, experts = torch.empty(6, 16, dtype=dtype), torch.empty(2, 16, 8, dtype=dtype)
+    ends = torch.tensor([2, 6], dtype=torch.int32)
+    rows, experts, ends = (tensor.to("meta") for tensor in (rows, experts, ends))
+    with pytest.raises(RuntimeError, match="BF16"):
+        torch.nn.functional.grouped_mm(rows, experts, offs=ends)
+    size = 6 * 8 * dtype.itemsize
+    assert sizes_of(lambda: torch.nn.functional.grouped_mm(rows, experts, offs=ends)) == [size]
+
+
 def test_patches_are_taken_back():
     def parts():
-        function = torch.nn.functional.scaled_dot_product_attention
+        functions = (torch.nn.functional.scaled_dot_product_attention, torch.nn.functional.dropout)
         masks = (masking_utils.find_packed_sequence_indices, masking_utils.fast_all)
-        return (*masks, function, Params4bit.__deepcopy__)
+        paged = (functional.get_paged, functional.fill, functional.prefetch_tensor)
+        return (*masks, *functions, *paged, Params4bit.__deepcopy__, layer._LoraFactorsProxy.forward)
 
     before = parts()
     with pytest.raises(ZeroDivisionError), stand_ins.in_use():

@@ -1,52 +1,19 @@
 """The tracer against torch.profiler, copied layers and repeated steps against recorded ones."""
 
 import dataclasses
-from unittest import mock
 
 import pytest
-import torch
+from real_runs import measured_peak, real_model
 from small_runs import small, told
 
 from labsupport.allocations import caching_allocator, streams
-from labsupport.memory import tracing, watching, workload
-from labsupport.planning import footprint
+from labsupport.memory import layer_kinds, tracing
 from labsupport.memory.setup import Setup
-
-
-def real_model(setup: Setup):
-    """The setup's model on the CPU. Its weights are whatever was in memory: only their sizes matter, and
-    drawing random ones takes most of the time."""
-    from transformers import PreTrainedModel
-    from transformers.initialization import no_init_weights
-
-    from labsupport.core import upstream
-
-    upstream.guard_4bit_on_cpu()
-    torch.set_num_threads(1)
-    tie = mock.patch.object(PreTrainedModel, "init_weights", PreTrainedModel.tie_weights)
-    with no_init_weights(), tie:
-        return workload.build_model(setup, setup.config["num_hidden_layers"], "cpu")
-
-
-def measured_peak(setup: Setup, model) -> int:
-    """Bytes at the peak of two real steps on the CPU, by torch.profiler."""
-    optimizer = workload.optimizer_for(setup, workload.trainable_parameters(model))
-    batches = [workload.batch_for(setup, "cpu") for _ in range(setup.accumulation)]
-    inputs = sum(tensor.nbytes for batch in batches for tensor in batch.values())
-    outputs = []
-
-    def steps():
-        for _ in range(2):
-            workload.training_step(setup, model, batches, optimizer, outputs)
-
-    found = watching.profiled_peak(sum(watching.held_bytes(model).values()) + inputs, steps)
-    optimizer.zero_grad()  # the model may be measured again
-    return found
 
 
 def traced_peak(setup: Setup) -> int:
     depth = setup.config["num_hidden_layers"]
-    stream, _ = tracing.record_steps(setup, min(footprint.DEPTH, depth), fused_tiles=False)
+    stream, _ = tracing.record_steps(setup, min(layer_kinds.FEWEST, depth), as_on_gpu=False)
     return streams.peak(streams.deepen(stream, depth), unit=1).bytes
 
 
@@ -54,16 +21,6 @@ def traced_peak(setup: Setup) -> int:
 def test_the_traced_peak_is_the_profilers_on_a_shallow_model(method):
     setup = small(method=method, dtype="fp32", checkpointing=method == "qlora", length=32)
     assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=5e-4)
-
-
-@pytest.fixture
-def trl_as_it_is(monkeypatch):
-    """Without the course's guard for short trainings on a processor, which another test may have put on."""
-    from trl.kernels import chunked_logprob
-    from trl.trainer import utils
-
-    monkeypatch.setattr(utils, "_use_triton", chunked_logprob._use_triton)
-    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", chunked_logprob.ChunkedLogProbFunction)
 
 
 @pytest.mark.usefixtures("trl_as_it_is")
@@ -95,7 +52,9 @@ def test_on_a_card_the_trainer_never_holds_all_logits():
 
 # All layers in float32; fewer, but still copied ones, in the format that most processors are slow at.
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "layers", "length"), [("fp32", 30, 16), ("bf16", footprint.DEPTH + 3, 8)])
+@pytest.mark.parametrize(
+    ("dtype", "layers", "length"), [("fp32", 30, 16), ("bf16", layer_kinds.FEWEST + 3, 8)]
+)
 @pytest.mark.parametrize("method", ["lora", "qlora", "dora", "full"])
 def test_the_traced_peak_is_the_profilers_on_the_135m_model(method, dtype, layers, length):
     without = small(layers, method=method, dtype=dtype, checkpointing=False, length=length)
@@ -119,7 +78,7 @@ VARIANTS = [
 @pytest.mark.parametrize("options", VARIANTS)
 def test_copied_layers_leave_the_stream_that_real_ones_leave(options):
     setup = small(8, **({"checkpointing": False} | options))
-    shallow, _ = tracing.record_steps(setup, footprint.DEPTH)
+    shallow, _ = tracing.record_steps(setup, layer_kinds.FEWEST)
     whole, _ = tracing.record_steps(setup, 8)
     copied = streams.deepen(shallow, 8)
     assert streams.peak(copied) == streams.peak(whole)
