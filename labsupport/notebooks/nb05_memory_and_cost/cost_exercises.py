@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from labsupport.checking.exercise import Exercise, told
-from labsupport.cost import cost_model
+from labsupport.cost.operations import training_flops, weights_in_products
 from labsupport.sizes import counting, model_configs
-
-SOLUTION = "solutions/05_memory_and_cost.ipynb"
 
 
 def _query_width(config):
@@ -17,7 +15,7 @@ def _query_width(config):
 
 
 def _operations(blocks, head, adapters, scores, checkpointing):
-    return cost_model.training_flops(blocks, head, adapters, scores, checkpointing=checkpointing)
+    return training_flops(blocks, head, adapters, scores, checkpointing=checkpointing)
 
 
 def _also(more):
@@ -34,7 +32,7 @@ def _operation_cases():
     ):
         config = model_configs.find(name)
         scores = config["num_hidden_layers"] * 2 * length * _query_width(config)
-        blocks, head = cost_model.weights_in_products(config)
+        blocks, head = weights_in_products(config)
         cases.append((blocks, head, counting.lora_count(config, rank), scores, checkpointing))
     return cases
 
@@ -86,95 +84,125 @@ operations = Exercise(
     ],
     minutes=15,
     difficulty=3,
-    solution=SOLUTION,
 )
 
-# ---------------------------------------------------------------- hours and money
+# ---------------------------------------------------------------- hours and money on a roofline
+
+PARTS = ("computing", "reading", "launching")
 
 
-def _estimate(config, rows, length, epochs, speed, cards, rate, checkpointing=True, change=None, rank=16):
-    blocks, head = cost_model.weights_in_products(config)
-    scores = config["num_hidden_layers"] * 2 * length * _query_width(config)
-    parts = [blocks, head, counting.lora_count(config, rank), scores]
-    a_token = _operations(*(change(parts) if change else parts), checkpointing)
-    hours = rows * length * epochs * a_token / (cards * speed) / 3600
-    return hours, hours * cards * rate
+def _seconds(tokens, a_token, weights, kernels, card):
+    """Seconds of a step that each part takes by itself."""
+    return (
+        tokens * a_token / card["speed"],
+        weights / card["bandwidth"],
+        kernels * card["launch"],
+    )
+
+
+def _priced(steps, tokens, a_token, weights, kernels, card, rate, a_step=None, binds=None):
+    parts = _seconds(tokens, a_token, weights, kernels, card)
+    computing, reading, launching = parts
+    seconds = max(computing, reading) + launching if a_step is None else a_step(*parts)
+    hours = steps * seconds / 3600
+    chosen = max if binds is None else binds
+    return hours, hours * rate, PARTS[parts.index(chosen(parts))]
+
+
+def _a_step(seconds):
+    """A wrong answer whose step takes `seconds(computing, reading, launching)`."""
+    return lambda *given: _priced(*given, a_step=seconds)
+
+
+def _named(binds):
+    """A wrong answer that says of another part that it binds."""
+    return lambda *given: _priced(*given, binds=binds)
 
 
 def _from_right(changed):
-    """A wrong answer `changed(hours, money, arguments by name)`, which starts from the right one."""
-    names = ("config", "rows", "length", "epochs", "speed", "cards", "rate")
-    return lambda *values: changed(*_estimate(*values), dict(zip(names, values, strict=True)))
+    """A wrong answer `changed(hours, money, binds, arguments by name)`, which starts from the right one."""
+    names = ("steps", "tokens", "a_token", "weights", "kernels", "card", "rate")
+    return lambda *given: changed(*_priced(*given), dict(zip(names, given, strict=True)))
 
 
-def _counted(change):
-    """A wrong answer that counts other operations: `change` gets and returns [blocks, head, adapters,
-    scores]."""
-    return lambda *arguments: _estimate(*arguments, change=change)
+def _with(**changes):
+    """A wrong answer that computes with other arguments: name -> function of all of them."""
+    names = ("steps", "tokens", "a_token", "weights", "kernels", "card", "rate")
+
+    def wrong(*given):
+        named = dict(zip(names, given, strict=True))
+        return _priced(**named | {name: change(named) for name, change in changes.items()})
+
+    return wrong
 
 
-def _forward_only(config, rows, length, epochs, speed, cards, rate):
-    blocks, head = cost_model.weights_in_products(config)
-    right = _estimate(config, rows, length, epochs, speed, cards, rate)
-    hours = right[0] - rows * length * epochs * 2 * (blocks + head) / (cards * speed) / 3600
-    return hours, hours * cards * rate
+def _priced_cases():
+    l4 = {"speed": 9e13, "bandwidth": 3e11, "launch": 1.2e-5}
+    a100 = {"speed": 2.6e14, "bandwidth": 2e12, "launch": 2e-5}
+    slow = {"speed": 4e13, "bandwidth": 6e11, "launch": 9e-6}
+    return [
+        (625, 8192, 6.2e10, 48e9, 17_000, l4, 0.8),  # computing
+        (40_000, 110, 4.7e10, 42e9, 9_000, a100, 1.6),  # launching
+        (2500, 96, 5.9e10, 49e9, 11_000, l4, 0.75),  # reading
+        (1200, 2048, 6.1e10, 14e9, 13_000, slow, 0.5),
+        (900, 300, 6.1e10, 1.8e10, 25_000, slow, 1.1),
+    ]
 
 
-estimate = Exercise(
-    name="memory_and_cost.estimate",
-    reference=lambda config, rows, length, epochs, speed, cards, rate: _estimate(
-        config, rows, length, epochs, speed, cards, rate
+priced = Exercise(
+    name="memory_and_cost.priced",
+    reference=lambda steps, tokens, a_token, weights, kernels, card, rate: _priced(
+        steps, tokens, a_token, weights, kernels, card, rate
     ),
-    cases=lambda: [
-        (model_configs.find("llama-3.1-8b"), 5000, 512, 3, 3.6e13, 1, 0.8),
-        (model_configs.find("llama-2-7b"), 700, 2048, 1.5, 9e13, 4, 2.5),
-        (model_configs.find("smollm2-135m"), 20_000, 300, 2, 1e13, 3, 0.45),
-        (model_configs.checked(model_configs.OWN_HEAD_DIM), 4_000_000, 2000, 7, 2e13, 2, 1.7),
-    ],
+    cases=_priced_cases,
     mistakes=told(
-        _from_right(lambda hours, money, _: (3600 * hours, 3600 * money)),
-        "Operations over operations a second are seconds: divide by 3600.",
-        _from_right(lambda hours, money, _: (60 * hours, 60 * money)),
-        "Those are minutes: an hour has 3600 seconds.",
-        (
-            _from_right(lambda hours, money, _: (60 * hours, money)),
-            _from_right(lambda hours, money, _: (3600 * hours, money)),
-        ),
-        "The money is right, but the time is not in hours.",
-        _from_right(lambda hours, money, given: (hours, money / given["cards"])),
-        "The rate is for one card: several cost several times it.",
-        _from_right(lambda hours, money, given: (hours * given["cards"], money * given["cards"])),
-        "Several cards share the work: divide the time by their number.",
-        _from_right(lambda hours, money, given: (hours * given["cards"], money)),
-        "Your hours are card hours; the clock shows them divided by the cards.",
-        _from_right(lambda hours, money, given: (hours / given["epochs"], money / given["epochs"])),
-        "The epochs are missing: each row is seen so many times.",
-        _from_right(lambda hours, money, given: (hours / given["length"], money / given["length"])),
-        "You count a row as one token: it has length of them.",
-        _from_right(lambda hours, money, given: (money, hours)),
-        "The other way round: hours first, then money.",
-        _from_right(lambda hours, money, given: (hours, money / given["rate"] ** 2)),
+        _a_step(lambda computing, reading, launching: computing + reading + launching),
+        "A card reads the weights while it computes: of these two the longer one counts, not both.",
+        _a_step(lambda computing, reading, launching: max(computing, reading, launching)),
+        "Starting the kernels comes on top here: add it to the longer of the other two.",
+        _a_step(lambda computing, reading, launching: computing + max(reading, launching)),
+        "Computing and reading go on at the same time; starting the kernels is what comes on top.",
+        _a_step(lambda computing, reading, launching: max(computing, reading)),
+        "Starting the kernels is missing: with few tokens it is most of the step.",
+        _a_step(lambda computing, reading, launching: computing + launching),
+        "Reading the weights is missing: with few tokens a step it takes longer than computing.",
+        _a_step(lambda computing, reading, launching: computing),
+        "That is computing alone: reading the weights may take longer, and starting kernels comes on top.",
+        _a_step(lambda computing, reading, launching: min(computing, reading) + launching),
+        "The longer of computing and reading counts: the shorter one goes on meanwhile.",
+        _with(weights=lambda given: given["weights"] * given["tokens"]),
+        "The weights are read for all tokens of a step at once, not for each.",
+        _with(kernels=lambda given: given["kernels"] * given["tokens"]),
+        "The kernels work on all tokens of a step at once: their number does not grow with them.",
+        _with(tokens=lambda given: 1),
+        "The operations are those of one token: a step has `tokens` of them.",
+        _with(steps=lambda given: 1),
+        "That is one step: the run has `steps` of them.",
+        _from_right(lambda hours, money, binds, given: (60 * hours, money, binds)),
+        "The money is right, but the time is in minutes: an hour has 3600 seconds.",
+        _from_right(lambda hours, money, binds, given: (3600 * hours, money, binds)),
+        "The money is right, but the time is in seconds.",
+        _from_right(lambda hours, money, binds, given: (60 * hours, 60 * money, binds)),
+        "You divide by 60: an hour has 3600 seconds.",
+        _from_right(lambda hours, money, binds, given: (3600 * hours, 3600 * money, binds)),
+        "Those are seconds: divide by 3600 before you multiply with the rate.",
+        _from_right(lambda hours, money, binds, given: (hours, hours / given["rate"], binds)),
         "Money is hours times the rate, not divided by it.",
-        _forward_only,
-        "You count the frozen weights forwards only: the gradient passes through them, 2 more each.",
-        lambda *arguments: _estimate(*arguments, checkpointing=False),
-        "Checkpointing is on: the blocks are computed forwards once more.",
-        _counted(lambda parts: [*parts[:3], 0]),
-        "The attention's scores are missing: blocks x 2 x row length x outputs of q_proj.",
-        _counted(lambda parts: [*parts[:3], 2 * parts[3]]),
-        "The scores are twice too many: a token looks back only, at half of the row on average.",
-        _counted(lambda parts: [parts[0], 0, *parts[2:]]),
-        "The output head is missing; with a large vocabulary that is a lot.",
-        _counted(lambda parts: [*parts[:2], 0, parts[3]]),
-        "The adapters are missing: counting.lora_count(config, 16).",
+        _from_right(lambda hours, money, binds, given: (money, hours, binds)),
+        "The other way round: hours first, then money.",
+        _from_right(lambda hours, money, binds, given: (round(hours, 2), round(money, 2), binds)),
+        "It is rounded: return hours and money as they are.",
+        _named(lambda parts: max(parts[:2])),
+        "What binds is the longest of all three; starting the kernels can be it, too.",
+        _named(min),
+        "You name the shortest part; what binds is the longest.",
     ),
     hints=[
-        "Operations of one token first: operations_of(blocks, head, adapters, scores, True).",
-        "scores = layers x 2 x length x counting.block_shapes(config)['q_proj'][1]; the tokens are rows x "
-        "length x epochs.",
-        "hours = tokens x operations / (cards x speed) / 3600; money = hours x cards x rate.",
+        'Three times of one step: tokens * a_token / card["speed"], weights / card["bandwidth"], kernels * '
+        'card["launch"].',
+        "seconds = max(computing, reading) + launching; hours = steps * seconds / 3600.",
+        'parts = {"computing": …, "reading": …, "launching": …}; binds = max(parts, key=parts.get).',
     ],
-    minutes=15,
+    minutes=20,
     difficulty=2,
-    solution=SOLUTION,
 )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from labsupport import old_names
 from labsupport.notebooks.nb05_memory_and_cost import cost_exercises, memory_exercises
 
-kept_by_a_block = memory_exercises.kept_by_a_block
-peak_bytes = memory_exercises.peak_bytes
-recipe_for = memory_exercises.recipe_for
+block_keeps = memory_exercises.block_keeps
+peak_of_step = memory_exercises.peak_of_step
+method_for_card = memory_exercises.method_for_card
 operations = cost_exercises.operations
-estimate = cost_exercises.estimate
+priced = cost_exercises.priced
 
 
 def __getattr__(name: str):
-    """Exercises that the notebook had before: copies that learners made then still ask for them here."""
-    from labsupport.notebooks.nb05_memory_and_cost import retired
-
-    try:
-        return getattr(retired, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return old_names.retired(__name__, name)

@@ -1,242 +1,329 @@
-"""Notebook 05's exercises on memory, each with the mistakes people make."""
+"""Notebook 05's exercises on memory, each with the mistakes people make. The references are napkin.py's."""
 
 from __future__ import annotations
 
 from labsupport.checking.exercise import Exercise, told
 from labsupport.memory.setup import Setup
-from labsupport.planning import closed_form
+from labsupport.notebooks.nb05_memory_and_cost import napkin
 from labsupport.sizes import counting, model_configs
-
-SOLUTION = "solutions/05_memory_and_cost.ipynb"
 
 # ---------------------------------------------------------------- what a block keeps for a token
 
 
-def _kept_by_a_block(config, rank):
-    return closed_form.activation_bytes(Setup(config=config, rank=rank, padded=False))
+def _block_keeps(config, rank, adapters):
+    return napkin.kept_by_block(config, rank, adapters)
 
 
-def _too_much(by):
-    """A wrong answer that is `by(config, rank)` bytes above the right one; below, where that is negative."""
-    return lambda config, rank: _kept_by_a_block(config, rank) + by(config, rank)
+def _too_much(by, only=tuple(napkin.ADAPTERS)):
+    """A wrong answer that is `by(config, rank, size)` bytes above the right one where the adapters are one of
+    `only`; size: bytes of a number of the adapters."""
+
+    def wrong(config, rank, adapters):
+        size = 4 if adapters == "float32" else 2
+        more = by(config, rank, size) if adapters in only else 0
+        return _block_keeps(config, rank, adapters) + more
+
+    return wrong
 
 
 def _inputs(config, names=counting.ALL_LINEAR):
-    return sum(counting.shapes(config)[name][0] for name in names)
+    return sum(counting.block_shapes(config)[name][0] for name in names)
 
 
-def _outputs(config, name):
-    return counting.shapes(config)[name][1]
+def _outputs(config, *names):
+    return sum(counting.block_shapes(config)[name][1] for name in names)
 
 
-kept_by_a_block = Exercise(
-    name="memory_and_cost.kept_by_a_block",
-    reference=_kept_by_a_block,
+def _shared(config):
+    return 2 * config["hidden_size"] + config["intermediate_size"]
+
+
+COPIED, SHARED = ("float32", "autocast"), ("bfloat16",)  # whether each adapter casts its input
+
+block_keeps = Exercise(
+    name="memory_and_cost.block_keeps",
+    reference=_block_keeps,
     cases=lambda: [
-        (model_configs.find("llama-3.1-8b"), 16),
-        (model_configs.find("llama-2-7b"), 64),
-        (model_configs.find("smollm2-135m"), 8),
-        (model_configs.checked(model_configs.OWN_HEAD_DIM), 16),
+        (model_configs.find("llama-3.1-8b"), 16, "float32"),
+        (model_configs.find("llama-3.1-8b"), 32, "bfloat16"),
+        (model_configs.find("llama-2-7b"), 64, "autocast"),
+        (model_configs.find("smollm2-135m"), 8, "float32"),
+        (model_configs.checked(model_configs.OWN_HEAD_DIM), 16, "autocast"),
+        (model_configs.checked(model_configs.OWN_HEAD_DIM), 4, "bfloat16"),
     ],
     mistakes=told(
-        _too_much(lambda config, rank: -4 * _inputs(config, ("k_proj", "v_proj", "up_proj"))),
-        "q, k and v read the same numbers, and so do gate and up, but PEFT casts them for each adapter.",
-        _too_much(lambda config, rank: -4 * _inputs(config, ("k_proj", "v_proj"))),
-        "q, k and v read the same numbers, but PEFT casts them for each adapter.",
-        _too_much(lambda config, rank: 4 * (config["hidden_size"] - _outputs(config, "q_proj"))),
+        lambda config, rank, adapters: _block_keeps(config, rank, "float32"),
+        "Float32 copies are the plain loop's: autocast takes 2 bytes, and bfloat16 adapters make no copies.",
+        lambda config, rank, adapters: _block_keeps(config, rank, "autocast"),
+        "You count seven copies of 2 bytes, whatever the adapters are.",
+        lambda config, rank, adapters: _block_keeps(config, rank, "bfloat16"),
+        "You count shared inputs everywhere: adapters in float32 or under autocast make a copy each.",
+        _too_much(lambda config, rank, size: size * (_inputs(config) - _shared(config)), SHARED),
+        "Adapters in bfloat16 cast nothing: q, k and v share one input, gate and up another.",
+        _too_much(lambda config, rank, size: size * _inputs(config, ("o_proj",)), SHARED),
+        "o_proj's input is the attention's output, which stands in the table already: no fourth tensor.",
+        _too_much(lambda config, rank, size: size * (_shared(config) - _inputs(config)), COPIED),
+        "q, k and v read the same numbers, and so do gate and up, but each adapter casts them anew.",
+        _too_much(
+            lambda config, rank, size: -size * _inputs(config, ("k_proj", "v_proj", "up_proj")), COPIED
+        ),
+        "In float32 and under autocast there are seven copies, though some layers read the same numbers.",
+        _too_much(lambda config, rank, size: 4 * (config["hidden_size"] - _outputs(config, "q_proj"))),
         "Queries are as wide as q_proj's output: heads x head size, not always the hidden.",
-        _too_much(lambda config, rank: -2 * (_inputs(config) + 7 * rank)),
-        "The adapters are float32: their inputs and what A gives take 4 bytes a number.",
-        _too_much(lambda config, rank: -2 * _inputs(config)),
-        "The adapters are float32, so their inputs are kept in float32: 4 bytes each.",
-        _too_much(lambda config, rank: -4 * (_inputs(config) + 7 * rank)),
-        "The adapters' own rows are missing: seven inputs and seven outputs of A.",
-        _too_much(lambda config, rank: -4 * 7 * rank),
-        "Each adapter also keeps what A gives: rank numbers in float32.",
-        _too_much(lambda config, rank: -4 * 6 * rank),
+        _too_much(lambda config, rank, size: (4 - size) * (_inputs(config) + 7 * rank), ("autocast",)),
+        "Autocast makes 16 bits of the adapters' inputs and of what A gives: 2 bytes a number.",
+        _too_much(lambda config, rank, size: -2 * (_inputs(config) + 7 * rank), ("float32",)),
+        "In the plain loop the adapters are float32: their inputs and what A gives take 4 bytes a number.",
+        _too_much(lambda config, rank, size: (4 - size) * 7 * rank),
+        "What A gives has the adapters' size: 4 bytes in the plain loop alone.",
+        _too_much(lambda config, rank, size: -size * 7 * rank),
+        "Each adapter also keeps what A gives, Ax: rank numbers.",
+        _too_much(lambda config, rank, size: -size * 6 * rank),
         "You count one output of A; there are seven adapters in a block.",
-        _too_much(lambda config, rank: 4 * (_outputs(config, "q_proj") - _outputs(config, "k_proj"))),
+        _too_much(
+            lambda config, rank, size: size * (_outputs(config, *counting.ALL_LINEAR) - _inputs(config)),
+            COPIED,
+        ),
+        "An adapter keeps its module's input: block_shapes has (inputs, outputs) in this order.",
+        _too_much(lambda config, rank, size: 4 * (_outputs(config, "q_proj") - _outputs(config, "k_proj"))),
         "Keys and values are as wide as k_proj's output, narrower than the queries.",
         (
-            _too_much(lambda config, rank: -6 * config["intermediate_size"]),
-            _too_much(lambda config, rank: -4 * config["intermediate_size"]),
-            _too_much(lambda config, rank: -2 * config["intermediate_size"]),
+            _too_much(lambda config, rank, size: -6 * config["intermediate_size"]),
+            _too_much(lambda config, rank, size: -4 * config["intermediate_size"]),
+            _too_much(lambda config, rank, size: -2 * config["intermediate_size"]),
         ),
         "The MLP keeps three tensors of its own: gate, activated gate, and up's output.",
-        _too_much(lambda config, rank: -4 * config["hidden_size"]),
+        _too_much(lambda config, rank, size: -4 * config["hidden_size"]),
         "A block has two norms, and each keeps its input in float32: 8 bytes a hidden number.",
-        _too_much(lambda config, rank: -4 * config["num_attention_heads"]),
+        _too_much(lambda config, rank, size: -4 * config["num_attention_heads"]),
         "The attention keeps one float32 a head: the log-sum of its softmax.",
-        lambda config, rank: _kept_by_a_block(config, rank) * config["num_hidden_layers"],
+        lambda config, rank, adapters: _block_keeps(config, rank, adapters) * config["num_hidden_layers"],
         "That is for the whole model; the question is one block.",
     ),
     hints=[
-        "Go down the table: width times bytes for each row, times how often it is there.",
+        "The last four rows are the same for all; only the adapters' two rows depend on the setting. "
+        'size = 4 if adapters == "float32" else 2.',
         "shapes = counting.block_shapes(config) has (inputs, outputs) by module: the seven inputs are "
         "shapes[name][0], queries shapes['q_proj'][1], keys shapes['k_proj'][1].",
-        "8h + 4 (seven inputs + 7r) + 2 (2q + 2k) + 4 heads + 6f, with h hidden, f intermediate.",
+        "8h + size (inputs + 7r) + 2 (2q + 2k) + 4 heads + 6f, with h hidden, f intermediate; inputs: of all "
+        "seven modules, or 2h + f for bfloat16.",
     ],
     minutes=20,
     difficulty=3,
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- the peak
 
 
-def _peak_bytes(standing, activations, logits, gradients):
-    return standing + max(activations + logits, 2 * gradients)
+def _moments(standing, kept, head, block, gradients, scratch, accumulates):
+    """The four moments, without what stands."""
+    earlier = gradients if accumulates else 0
+    return kept + head + earlier, kept + block + earlier, block + gradients, gradients + scratch
 
 
-peak_bytes = Exercise(
-    name="memory_and_cost.peak_bytes",
-    reference=_peak_bytes,
-    cases=[
-        (16_600, 590, 3_680, 168),  # LoRA, one row of 2,048, checkpointing; in MB
-        (48_200, 134, 920, 16_061),  # full fine-tuning of the same model
-        (17_800, 134, 230, 671),  # rank 64 and short rows
-        (6_200, 18_900, 3_680, 168),
-        (900, 300, 200, 1_500),
-        (2_000, 700, 500, 900),
+def _of(changed):
+    """A wrong answer `changed(four moments, arguments by name)`."""
+    names = ("standing", "kept", "head", "block", "gradients", "scratch", "accumulates")
+    return lambda *values: changed(_moments(*values), dict(zip(names, values, strict=True)))
+
+
+def _all_but(left_out):
+    """A wrong answer that forgets one of the four moments."""
+    return _of(lambda found, given: given["standing"] + max(found[:left_out] + found[left_out + 1 :]))
+
+
+def _only(number):
+    return _of(lambda found, given: given["standing"] + found[number])
+
+
+def _again(**changes):
+    """A wrong answer that computes with other arguments: name -> function of all of them."""
+
+    def wrong(found, given):
+        return napkin.peak_of_step(**given | {name: change(given) for name, change in changes.items()})
+
+    return _of(wrong)
+
+
+peak_of_step = Exercise(
+    name="memory_and_cost.peak_of_step",
+    reference=lambda standing, kept, head, block, gradients, scratch, accumulates: napkin.peak_of_step(
+        standing, kept, head, block, gradients, scratch, accumulates
+    ),
+    cases=[  # in MB, about as Llama-3.1-8B has them
+        (16_600, 540, 3_680, 790, 168, 168, False),  # LoRA in a plain loop, one row of 2,048: the loss
+        (5_960, 2_150, 270, 2_220, 84, 0, False),  # QLoRA with TRL, 4 x 2,048: the first block back
+        (48_200, 540, 270, 2_250, 16_061, 0, False),  # full with TRL: the last block back
+        (48_200, 134, 920, 570, 16_061, 16_061, False),  # full in a plain loop: the optimizer
+        (48_200, 540, 270, 2_250, 16_061, 0, True),
+        (17_800, 2_150, 14_700, 3_160, 671, 671, True),
+        (100, 300, 200, 150, 700, 90, False),
     ],
     mistakes=told(
-        lambda standing, kept, logits, gradients: standing + kept + logits + gradients,
-        "That is the sum of a table's rows: they are not all there at the same moment.",
-        lambda standing, kept, logits, gradients: standing + kept + logits + 2 * gradients,
-        "You add the two phases; the peak is the larger of the two.",
-        lambda standing, kept, logits, gradients: max(standing, kept + logits, 2 * gradients),
-        "What stands, stands during both phases: add it to the larger one.",
-        lambda standing, kept, logits, gradients: standing + kept + logits,
-        "That is the loss alone: with large gradients the optimizer's step needs more.",
-        lambda standing, kept, logits, gradients: max(standing + kept + logits, 2 * gradients),
-        "In the optimizer's step, too, there is what stands: add it to both moments.",
-        lambda standing, kept, logits, gradients: standing + max(kept, logits),
-        "The moment of the optimizer's step is missing, and at the loss both are there: add them.",
-        lambda standing, kept, logits, gradients: standing + 2 * gradients,
-        "That is the optimizer's step alone: with long rows the loss needs more.",
-        lambda standing, kept, logits, gradients: standing + max(kept + logits, gradients),
-        "AdamW needs a temporary as large as the gradients beside the gradients.",
-        lambda standing, kept, logits, gradients: max(kept + logits, 2 * gradients),
-        "What stands is missing: it is there in both phases.",
-        lambda standing, kept, logits, gradients: standing + max(kept + logits + gradients, 2 * gradients),
-        "At the loss the gradients are not there: zero_grad freed them.",
-        lambda standing, kept, logits, gradients: standing + max(kept, logits, 2 * gradients),
-        "Activations and logits are there together, when the loss is computed.",
-        lambda standing, kept, logits, gradients: standing + max(kept, logits) + 2 * gradients,
-        "Two moments compete: add what is there in each, and take the larger sum.",
-        lambda standing, kept, logits, gradients: standing + min(kept + logits, 2 * gradients),
-        "The peak is the larger of the two phases.",
+        _of(lambda found, given: sum(given.values()) - given["accumulates"]),
+        "That is the sum of all parts: they are not all there at the same moment.",
+        _of(lambda found, given: given["standing"] + sum(found)),
+        "You add the moments; the peak is the largest of them.",
+        _of(lambda found, given: max(found)),
+        "What stands is missing: it is there at every moment.",
+        _of(lambda found, given: max(given["standing"], *found)),
+        "What stands, stands during all of the moments: add it to the largest.",
+        _of(lambda found, given: max(given["standing"] + found[0], *found[1:])),
+        "What stands is there at all four moments, not at the loss alone.",
+        _only(0),
+        "That is the loss alone: three other moments compete with it.",
+        _only(1),
+        "That is the first block's way back alone: three other moments compete with it.",
+        _only(3),
+        "That is the optimizer's step alone: three other moments compete with it.",
+        _all_but(0),
+        "The loss is missing: there is all that is kept, and what the head needs.",
+        _all_but(1),
+        "The beginning of the backward pass is missing: all is kept still, and one block is computed again.",
+        _all_but(2),
+        "The end of the backward pass is missing: all gradients are there, and one block is computed again.",
+        _all_but(3),
+        "The optimizer's step is missing: all gradients are there, and its scratch beside them.",
+        _of(lambda found, given: given["standing"] + max(found[0], found[3])),
+        "Both moments of the backward pass are missing: while a block goes back, it needs `block`.",
+        _again(accumulates=lambda given: False),
+        "With accumulation the gradients of earlier micro-batches are there at the loss and on the first "
+        "block's way back, too.",
+        _again(accumulates=lambda given: True),
+        "Without accumulation there are no gradients yet at the loss.",
+        _of(
+            lambda found, given: (
+                given["standing"]
+                + max(
+                    found[0],
+                    given["kept"] + given["block"],
+                    *found[2:],
+                )
+            )
+        ),
+        "Earlier gradients do not go when the backward pass begins: they are there on the first block's way "
+        "back as well.",
+        _of(
+            lambda found, given: (
+                given["standing"]
+                + max(
+                    *found[:2],
+                    found[2] + given["accumulates"] * given["gradients"],
+                    found[3] + given["accumulates"] * given["gradients"],
+                )
+            )
+        ),
+        "Accumulating adds into the gradients that are there; there is never a second set of them.",
+        _of(lambda found, given: given["standing"] + max(*found, found[2] + given["kept"])),
+        "When the last block goes back, what the others kept is gone: it was freed on the way.",
+        _of(lambda found, given: given["standing"] + max(*found, found[1] + given["head"])),
+        "What the head needs is gone before the first block goes back.",
+        _of(
+            lambda found, given: (
+                given["standing"]
+                + max(given["kept"], given["head"], given["block"], given["gradients"], given["scratch"])
+            )
+        ),
+        "You take the largest part; at each moment several parts are there: add them first.",
+        _of(lambda found, given: given["standing"] + min(found)),
+        "The peak is the largest of the moments.",
     ),
     hints=[
-        "Two moments: the loss (activations and logits are there) and the optimizer's step (gradients and a "
-        "temporary as large).",
-        "standing + max(of the two).",
+        "Write four sums, one for each moment, without what stands. Add the largest to what stands.",
+        "earlier = gradients if accumulates else 0 belongs to the loss and to the first block's way back.",
+        "standing + max(kept + head + earlier, kept + block + earlier, block + gradients, "
+        "gradients + scratch).",
     ],
-    minutes=10,
+    minutes=15,
     difficulty=2,
-    solution=SOLUTION,
 )
 
 # ---------------------------------------------------------------- LoRA or QLoRA for a card
 
 
-def _peak(config, method, rank, tokens):
-    """Bytes at the peak of a packed plain loop with checkpointing, by the course's closed form."""
-    run = Setup(config=config, method=method, rank=rank, batch=1, length=tokens, padded=False)
-    return closed_form.peak_bytes(run)
+def _peak(config, trainer, method, rank, rows, length):
+    run = Setup(config, method, rank, batch=rows, length=length, padded=False, trainer=trainer)
+    return napkin.on_paper(run)
 
 
-def _recipe_for(config, rank, length, usable, peak=_peak, methods=("lora", "qlora")):
+def _method_for_card(config, trainer, rank, length, usable, peak=_peak, methods=("lora", "qlora")):
     for method in methods:
         rows = 0
-        while peak(config, method, rank, (rows + 1) * length) <= usable:
+        while peak(config, trainer, method, rank, rows + 1, length) <= usable:
             rows += 1
         if rows:
             return method, rows
     return "neither", 0
 
 
-def _another(peak):
-    """A wrong answer that chooses by another peak, `peak(config, method, rank, tokens)`."""
-    return lambda config, rank, length, usable: _recipe_for(config, rank, length, usable, peak)
+def _by_another(peak):
+    """A wrong answer that chooses by another peak, a function as `_peak`."""
+    return lambda *given: _method_for_card(*given, peak)
 
 
 def _changed(change):
-    """A wrong answer `change(method, rows, *arguments)`, which starts from the right one."""
-    return lambda *arguments: change(*_recipe_for(*arguments), *arguments)
+    """A wrong answer `change(method, rows, length)`, which starts from the right one."""
+    return lambda *given: change(*_method_for_card(*given), given[3])
 
 
-def _loss_alone(config, method, rank, tokens):
-    run = Setup(config=config, method=method, rank=rank, batch=1, length=tokens, padded=False)
-    _, parts = closed_form.peak_parts(run)
-    standing = parts["weights"] + parts["adapters"] + parts["optimizer"]
-    a_token = 2 * config["hidden_size"] * config["num_hidden_layers"] + 14 * config["vocab_size"]
-    return standing + tokens * a_token
-
-
-def _all_in_nf4(config, method, rank, tokens):
-    whole = 2 * config["vocab_size"] * config["hidden_size"] * (1 if config["tie_word_embeddings"] else 2)
-    less = whole * (1 - closed_form.NF4_BYTES[True] / 2) if method == "qlora" else 0
-    return _peak(config, method, rank, tokens) - less
-
-
-def _by_rows(config, rank, length, usable):
+def _most_rows(*given):
     """The method with which more rows fit."""
-    found = [_recipe_for(config, rank, length, usable, methods=(name,)) for name in ("lora", "qlora")]
+    found = [_method_for_card(*given, methods=(name,)) for name in ("lora", "qlora")]
     return max(found, key=lambda answer: answer[1])
 
 
-def _recipe_cases():
+def _card_cases():
     llama2, llama3 = model_configs.find("llama-2-7b"), model_configs.find("llama-3.1-8b")
-    exact = _peak(llama3, "lora", 16, 3 * 1000)
+    exact = _peak(llama3, "sft", "lora", 16, 3, 1000)
     return [
-        (llama3, 16, 1000, exact),  # three rows fit exactly
-        (llama3, 16, 1024, 18e9),
-        (llama2, 64, 512, 16.5e9),
-        (llama2, 256, 256, 24e9),  # LoRA's loss would fit, its optimizer's step does not
-        (llama3, 16, 4096, 12e9),  # neither, unless embeddings and head were in 4 bits
-        (model_configs.find("smollm2-135m"), 8, 300, 1e9),
-        (model_configs.find("llama-3-70b"), 16, 512, 39e9),
+        (llama3, "sft", 16, 1000, exact),  # three rows fit exactly
+        (llama3, "sft", 16, 2048, 16.5e9),
+        (llama3, "plain", 16, 1024, 18e9),
+        (llama2, "plain", 256, 256, 24e9),
+        (llama2, "sft", 64, 512, 14.5e9),
+        (llama3, "plain", 32, 4096, 12e9),  # neither
+        (model_configs.find("smollm2-135m"), "sft", 8, 300, 1e9),
+        (model_configs.find("smollm2-135m"), "plain", 8, 4096, 6.5e9),  # as many rows with both
+        (model_configs.find("llama-3-70b"), "sft", 16, 512, 42e9),
     ]
 
 
-recipe_for = Exercise(
-    name="memory_and_cost.recipe_for",
-    reference=lambda config, rank, length, usable: _recipe_for(config, rank, length, usable),
-    cases=_recipe_cases,
+method_for_card = Exercise(
+    name="memory_and_cost.method_for_card",
+    reference=lambda config, trainer, rank, length, usable: _method_for_card(
+        config, trainer, rank, length, usable
+    ),
+    cases=_card_cases,
     mistakes=told(
-        lambda *arguments: _recipe_for(*arguments, methods=("qlora", "lora")),
+        lambda *given: _method_for_card(*given, methods=("qlora", "lora")),
         "You try QLoRA first: plain LoRA is the better choice wherever one row fits with it.",
-        _by_rows,
+        _most_rows,
         "You take the method with more rows; plain LoRA comes first if at least one row fits.",
-        lambda *arguments: _recipe_for(*arguments, methods=("lora",)),
+        lambda *given: _method_for_card(*given, methods=("lora",)),
         "QLoRA is never tried: it comes second, where not one row fits with LoRA.",
-        _changed(lambda method, rows, *rest: (method, min(rows, 1))),
+        lambda config, trainer, *rest: _method_for_card(config, "plain", *rest),
+        "The trainer is an argument, and you plan a plain loop for all: TRL's makes no full logits.",
+        lambda config, trainer, *rest: _method_for_card(config, "sft", *rest),
+        "The trainer is an argument, and you plan TRL's for all: a plain loop makes full logits.",
+        _changed(lambda method, rows, length: (method, min(rows, 1))),
         "The method is right; the rows are the most that fit, not one.",
-        _changed(lambda method, rows, *rest: (method, rows + 1)),
+        _changed(lambda method, rows, length: (method, rows + 1)),
         "One row too many: the number that you return does not fit any more.",
-        _changed(lambda method, rows, *rest: (method, max(0, rows - 1))),
+        _changed(lambda method, rows, length: (method, max(0, rows - 1))),
         "One row too few: the next one would still fit.",
-        _changed(lambda method, rows, config, rank, length, usable: (method, rows * length)),
+        _changed(lambda method, rows, length: (method, rows * length)),
         "Those are tokens: divide by the tokens of a row.",
-        lambda config, rank, length, usable: _recipe_for(
-            config, rank, length, usable, lambda *a: _peak(*a) * (1 + 1e-12)
-        ),
+        _by_another(lambda *run: _peak(*run) * (1 + 1e-12)),
         "A peak of exactly the usable bytes fits: compare with <=.",
-        _another(_loss_alone),
-        "That is the loss alone: with a large rank and short rows the optimizer's step needs more.",
-        _another(_all_in_nf4),
-        "Only the blocks' linear layers are in 4 bits; embeddings and head keep 2 bytes a weight.",
-        _another(lambda config, method, rank, tokens: _peak(config, method, 16, tokens)),
+        _by_another(lambda config, trainer, method, rank, *rest: _peak(config, trainer, method, 16, *rest)),
         "The rank is an argument: adapters, their moments and their gradients grow with it.",
     ),
     hints=[
-        "on_paper(config, method, rank, tokens) has the bytes at the peak; a step of n rows has n x length "
-        "tokens.",
+        "on_paper(run) has the bytes at the peak of a run; one of so many rows is Setup(config, method, "
+        "rank, batch=rows, length=length, padded=False, trainer=trainer).",
         'For "lora", then for "qlora": count rows up as long as one more still fits.',
-        "rows = 0; while on_paper(config, method, rank, (rows + 1) * length) <= usable: rows += 1.",
+        "rows = 0; while on_paper(the run with rows + 1) <= usable: rows += 1.",
     ],
     minutes=20,
     difficulty=2,
-    solution=SOLUTION,
 )
