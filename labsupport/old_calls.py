@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
-from labsupport.memory.setup import Setup, config_named
+from labsupport.memory import setup, workload
+from labsupport.memory.setup import config_named
 from labsupport.models import chat
 from labsupport.planning import planner
 from labsupport.sizes import gpus, model_configs
 
+Setup = functools.partial(setup.Setup, trainer="plain")  # there was no other then
 FIELDS = {
     "seq": "length",
     "optim": "optimizer",
@@ -23,6 +27,11 @@ def plan(model: str | dict, method: str = "lora", *, gpu=None, suggest: bool = T
     fields = {FIELDS.get(name, name): value for name, value in options.items()}
     card = None if gpu is None else gpus.find(gpu)
     return planner.plan(Setup(config, method, **{"length": 512} | fields), card, suggest)
+
+
+def optimizer_for(run: setup.Setup, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """`workload.optimizer_for` by what is trained, in place of the model."""
+    return workload.optimizer_for(run, torch.nn.ParameterList(parameters))
 
 
 def pad_left(sequences: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -92,11 +92,10 @@ ROOMS = {
         "evaluation.result_store": "recorded",
     },
     "memory": {
-        "memory.setup": "Setup",
         "planning.prose": "report",
         "planning.footprint": "DEPTH",
         "allocations.streams": "CATEGORIES",
-        "old_calls": "plan",
+        "old_calls": "Setup plan",
     },
     "training": {"training.run_store": "recorded"},
 }
@@ -108,6 +107,7 @@ RENAMED = {
     "lora.toy_updates": "evaluation.toy_training.updates",
     "memory_closed_form.estimate": "planning.closed_form.peak_bytes",
     "memory_model.build": "memory.workload.build_model",
+    "memory_model.optimizer_for": "old_calls.optimizer_for",
     "memory_model.trainable": "memory.workload.trainable_parameters",
     "memory_trace.patched": "memory.stand_ins.in_use",
     "memory_trace.record": "memory.tracing.record_steps",

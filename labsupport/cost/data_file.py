@@ -39,16 +39,15 @@ def row_lengths(path: str | Path) -> list[int]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of a file's lines that are not blank, without blanks at their ends. Only a line feed ends
-    one: JSON may hold U+2028 and its like."""
+    """(number, line) of a file's lines that are not blank, without blanks at their ends. Only a line feed
+    ends one: JSON may hold U+2028 and its like."""
     try:
         if path.exists() and not (path.is_file() or path.is_fifo()):
             raise LabError(f"{short(path)} is no file: {WANTED}.")
         with path.open("rb") as file:
             before = 0
             for number, line in enumerate(file, start=1):
-                text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if text := text.decode().strip():
+                if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
                     yield number, text
                 before += len(line)
     except OSError as error:

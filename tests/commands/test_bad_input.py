@@ -58,7 +58,7 @@ def document(capsys, *arguments: str):
     [
         (("plan",), "one of the arguments --model --config is required"),
         (("plan", "--modle", "x"), "there is no option --modle; the nearest: --model,"),
-        (("plan", "--sequence=3", "--model", "x"), "there is no option --sequence; the nearest: --evidence, --seq,"),
+        (("plan", "--sequence=3", "--model", "x"), "--sequence; the nearest: --evidence, --seq,"),
         ((*PLAN, "--tokens", "5"), "there is no option --tokens"),
         ((*PLAN, "--m", "x"), "ambiguous option: --m could match --model, --method"),
         ((*PLAN, "--config", "x"), "--config: not allowed with argument --model"),
