@@ -72,7 +72,9 @@ def step_time(setup: Setup, card: gpus.Card, cards: int = 1, sharded: bool = Fal
     each holds all of it. LabError for a card whose speed is not known.
     """
     if card.sustained_tflops is None or card.bandwidth_gb_s is None:
-        raise LabError(f"The speed of {card.name} is not known: name one of {', '.join(gpus.of_known_speed())}.")
+        raise LabError(
+            f"The speed of {card.name} is not known: name one of {', '.join(gpus.of_known_speed())}."
+        )
     passing = {
         "products": products(setup, card),
         "attention": attention(setup, card),

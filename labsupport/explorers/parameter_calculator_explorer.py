@@ -106,7 +106,9 @@ def explore(
     """The calculator with its controls, started at these values. LabError if they are bad."""
     view(model, rank, targets, dora, dtype)
     controls = {
-        "model": widgets.Dropdown(options=model_configs.llama_like(), value=model.lower(), description="model"),
+        "model": widgets.Dropdown(
+            options=model_configs.llama_like(), value=model.lower(), description="model"
+        ),
         "rank": widgets.BoundedIntText(value=rank, min=0, max=20_000, description="rank"),
         "dora": widgets.Checkbox(value=dora, description="DoRA", indent=False),
         "dtype": widgets.Dropdown(options=FORMATS, value=dtype, description="file in"),

@@ -14,6 +14,8 @@ from labsupport.sizes import gpus
 
 # estimated_peak was at most this many times too high in 190 random traces.
 ESTIMATED_TOO_HIGH = {"sdpa": 1.02, "eager": 1.15}
+# The closed form, where it was furthest off: TRL's step in float32. Experts and Falcon: 1.35.
+CLOSED_FORM_TOO_HIGH = 1.6
 # How a plain loop and TRL's SFTConfig say it.
 SFT_NAMES = {
     "batch": "per_device_train_batch_size",
@@ -102,7 +104,7 @@ def changes_that_fit(
         tried = any(changed == other for other, _ in known)
         if tried or any(goes_further(options, item.options) for item in found):
             continue
-        by_hand = closed_form.peak_bytes(changed) / closed_form.TOO_HIGH
+        by_hand = closed_form.peak_bytes(changed) / CLOSED_FORM_TOO_HIGH
         estimated = estimated_peak(changed, known) / ESTIMATED_TOO_HIGH[setup.attention]
         if max(by_hand, estimated) > footprint.usable_gib(card) * GIB:
             continue
