@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--packed", type=int, metavar="TOKENS", help="put the rows into rows of so many tokens"
     )
     parser.add_argument("--epochs", type=float, default=1.0, help="how often each row is seen")
-    parser.add_argument("--gpu", required=True, help=", ".join(gpus.names()))
+    parser.add_argument("--gpu", required=True, help=", ".join(gpus.of_known_speed()))
     parser.add_argument("--gpus", type=int, default=1, help="how many of them")
     parser.add_argument("--rate", type=float, required=True, help="money an hour and card, any currency")
     parser.add_argument(

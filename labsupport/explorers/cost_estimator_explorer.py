@@ -185,7 +185,7 @@ def explore(
         "batch": whole(value=batch, min=1, max=32, description="rows a micro-batch"),
         "packed": check(value=packed, description=f"packed to {PACKED:,} tokens", indent=False),
         "checkpointing": check(value=checkpointing, description="activation checkpointing", indent=False),
-        "gpu": drop(options=cards.names(), value=cards.find(gpu).name, description="card"),
+        "gpu": drop(options=cards.of_known_speed(), value=cards.find(gpu).name, description="card"),
         "gpus": whole(value=gpus, min=1, max=64, description="cards"),
         "rate": decimal(value=rate, min=0, max=1000, step=0.1, description="your rate an hour and card"),
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from labsupport.core.files import LabError
+from labsupport.core.numbers import shown
 
 LLAMA = {
     "q_proj": "self_attn.q_proj",
@@ -150,7 +151,7 @@ def completed(config: dict, where: str) -> dict:
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:
         raise LabError(
-            f"{where} is of the architecture {kind!r}, whose layers the course does not know: "
+            f"{where} is of the architecture {shown(kind)}, whose layers the course does not know: "
             f"model_type must be one of {', '.join(NAMES)}."
         )
     for name, usual in of(config).other_names.items():

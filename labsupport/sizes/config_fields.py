@@ -105,7 +105,7 @@ WINDOW_OFF = (
 # null there says that there is none; elsewhere null is as good as absent.
 NONE_MEANS_NONE = ("sliding_window", "final_logit_softcapping", "attn_logit_softcapping")
 # Kept as they are: looked at where they are used.
-OTHERS = ("model_type", "quantization_config", "notes")
+OTHERS = ("model_type", "quantization_config")
 
 
 def typed(config: dict, where: str) -> dict:
@@ -148,6 +148,12 @@ def _count(value, name: str, limits: tuple[int, int]) -> int | None:
 
 def _number(value, name: str, limits: tuple[float, float]) -> float | None:
     return None if value is None else real(value, name, *limits)
+
+
+def _notes(value, name: str) -> tuple[str, ...]:
+    """The course's own sentences about a configuration; whatever a file has under that name is none."""
+    sentences = isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value)
+    return tuple(value) if sentences else ()
 
 
 def _as_it_is(value, name: str):
@@ -193,4 +199,5 @@ _CHECKS = {
     **{name: functools.partial(_list, known=known) for name, known in LISTS.items()},
     **dict.fromkeys(rope.FIELDS, rope.checked),
     **dict.fromkeys(OTHERS, _as_it_is),
+    "notes": _notes,
 }

@@ -12,6 +12,7 @@ from labsupport.core.numbers import shown
 from labsupport.sizes import architectures, config_fields, config_file, model_names, quantized
 
 KEYS_AS_HEADS = ("llama", "phi3", "granite")  # if a file does not name num_key_value_heads; others: a number
+NEAREST = 8  # of the known models, named to somebody whose model is not known
 SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -75,10 +76,10 @@ def _key_and_positions(name: str) -> tuple[str, int | None]:
     model_names.in_four_bits(name)
     found = _known_as().get(model_names.shape_of(name))
     if found is None:
-        near = nearest_first(model_names.last_part(name), names())
+        near = nearest_first(model_names.last_part(name), names()).split(", ")[:NEAREST]
         raise LabError(
-            f"There is no model {shown(name)} here. Known, the nearest first: {near}. "
-            "For any other model give the path of its config.json (--config)."
+            f"There is no model {shown(name)} here. Of the {len(names())} known the nearest first: "
+            f"{', '.join(near)}. For any other give the path of its config.json (--config)."
         )
     return found
 

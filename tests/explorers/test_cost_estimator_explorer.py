@@ -61,7 +61,7 @@ def test_what_would_be_cheaper_is_in_the_table():
         "lora on 16-bit weights",
     ):
         assert words in shown["cheaper"]
-    assert shown["cheaper on another card"].startswith("h100 ")
+    assert shown["cheaper on another card"].startswith("h200 ")
 
 
 def test_packing_puts_the_same_tokens_into_fewer_rows():

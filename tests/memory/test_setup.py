@@ -226,6 +226,12 @@ def test_a_config_in_4_bits_is_planned_so(method, planned):
     assert checked(setup) == setup
 
 
+@pytest.mark.parametrize("notes", [3, "mine", {}, [1], None])
+def test_what_a_file_calls_notes_is_no_matter(notes):
+    setup = checked(Setup(QUANTISED | {"notes": notes}))
+    assert len(setup.config["notes"]) == 1 and checked(setup) == setup
+
+
 def test_a_name_in_4_bits_is_planned_so():
     setup = checked(Setup(config_named("unsloth/llama-3.2-1b-instruct-bnb-4bit")))
     assert setup.method == "qlora" and len(setup.config["notes"]) == 2

@@ -2,8 +2,12 @@
 
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labsupport.core.files import LabError
 from labsupport.sizes import config_file, model_configs
@@ -137,3 +141,11 @@ def test_faults_inside_a_part_name_the_part(tmp_path):
 def test_a_part_without_a_type_is_no_language_model():
     with pytest.raises(LabError, match="of the architecture 'clip'"):
         model_configs.checked({"model_type": "clip", "text_config": {"hidden_size": 512}})
+
+
+@given(
+    st.one_of(st.binary(), st.text().map(str.encode), st.binary().map(lambda tail: b'{"model_type": ' + tail))
+)
+def test_any_bytes_are_one_line(content):
+    with tempfile.TemporaryDirectory() as folder:
+        assert "some.json" in problem(written(Path(folder), content))

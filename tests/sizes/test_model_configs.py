@@ -75,7 +75,7 @@ def test_unknown_model_lists_the_nearest_first(name, nearest):
         model_configs.find(name)
     text = str(caught.value)
     assert f"{name!r}" in text and f"nearest first: {nearest}," in text
-    assert all(known in text for known in model_configs.names())
+    assert f"Of the {len(model_configs.names())} known" in text and len(text) < 400
     for function in (model_configs.hub_name, model_configs.published_parameters):
         with pytest.raises(LabError):
             function(name)
