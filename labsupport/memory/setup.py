@@ -267,9 +267,13 @@ def _check_heads(config: dict) -> None:
 
 
 def _check_experts(setup: Setup) -> None:
-    """LabError for experts whose rows torch.grouped_mm refuses: each must fill pieces of 16 bytes."""
+    """LabError for fewer experts than a token needs, and for rows that torch.grouped_mm refuses: each must
+    fill pieces of 16 bytes."""
     piece = 16 // setup.number_bytes
     for name, (experts, width, _) in architectures.expert_parameters(setup.config).items():
+        chosen = setup.config["num_experts_per_tok"]
+        if name != "gate" and chosen > experts:
+            raise LabError(f"A token has {chosen} experts (num_experts_per_tok), and there are {experts}.")
         if experts > 1 and width % piece:
             raise LabError(
                 f"The experts' {name} takes {width} numbers: grouped products need a multiple of {piece} in "

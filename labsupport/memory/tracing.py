@@ -168,8 +168,9 @@ class Recorder(TorchDispatchMode):
             layer = self._layer_of(inputs)
         is_logits = tensor.dim() > 1 and tensor.shape[-1] in self.logits_widths
         self.note_storage(tensor, layer, "logits" if is_logits else "temporaries")
-        if torch.is_grad_enabled():
-            self._forward.add(self._numbers[tensor.untyped_storage()._cdata])
+        number = self._numbers.get(tensor.untyped_storage()._cdata)  # None: there is nothing in it
+        if torch.is_grad_enabled() and number is not None:
+            self._forward.add(number)
 
     def _layer_of(self, inputs) -> int | None:
         """In the optimizer a tensor belongs to the layer of the parameter it is computed from."""

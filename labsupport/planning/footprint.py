@@ -51,7 +51,8 @@ def trace_steps(setup: Setup, built: dict | None = None) -> tuple[streams.Stream
 
     depth = setup.config["num_hidden_layers"]
     shallow, period = layer_kinds.to_trace(setup)
-    history = SHORT_THEN_LONG if setup.padded else ALIKE
+    # A row of one token predicts nothing, and its step is no pattern for another.
+    history = SHORT_THEN_LONG if setup.padded and setup.length > 3 else ALIKE
 
     def deepened(traced: int) -> tuple[streams.Stream, int]:
         stream, (inside, outside) = tracing.record_steps(setup, traced, history=history, built=built)

@@ -213,6 +213,11 @@ def test_experts_fill_pieces_of_16_bytes():
     assert checked(Setup(config, dtype="float32")).dtype == "float32"
 
 
+def test_no_token_has_more_experts_than_there_are():
+    config = small("qwen3 moe", 3) | {"num_experts_per_tok": 9}
+    assert "A token has 9 experts (num_experts_per_tok), and there are 8" in problem(config=config)
+
+
 # ---------------------------------------------------------------- weights in 4 bits
 
 

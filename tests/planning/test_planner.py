@@ -267,3 +267,11 @@ def test_layers_that_are_not_alike_are_traced_one_by_one():
         streams.deepen(shallow, depth)
     whole, _ = tracing.record_steps(run, depth)
     assert streams.peak(footprint.trace_steps(run)[0]) == streams.peak(whole)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_the_shortest_rows_are_planned_too(length, trainer):
+    for padded in (False, True):
+        found = plan(Setup(SMALL, batch=1, length=length, padded=padded, trainer=trainer), gpus.find("l4"))
+        assert found.fits and found.peak_allocated_gib < 0.4
