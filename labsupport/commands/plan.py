@@ -89,8 +89,8 @@ def run(asked: argparse.Namespace) -> int:
         dropout=asked.dropout,
     )
     card = None if asked.gpu is None else gpus.find(asked.gpu)
-    if not asked.json:
-        # At once; the trace waits for torch and the libraries.
+    if sys.stderr.isatty() and not asked.json:
+        # At once, for whoever waits at a terminal; the trace needs torch and the libraries.
         print(prose.by_hand(runs.checked(setup)), file=sys.stderr, flush=True)
     found = planner.plan(setup, card)
     print(json.dumps(dataclasses.asdict(found), indent=1) if asked.json else prose.report(found))

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 
 import pytest
 
@@ -61,10 +62,13 @@ def test_the_default_is_the_trainer_that_people_use(capsys):
     assert json.loads(capsys.readouterr().out)["trainer"] == "sft"
 
 
-def test_what_can_be_done_by_hand_is_there_before_the_trace(capsys):
-    assert run(plan_command, "--model smollm2-135m --gpu 24") == 0
-    captured = capsys.readouterr()
-    assert captured.err.startswith("By hand ") and "peak allocated" in captured.out
+def test_what_can_be_done_by_hand_is_there_before_the_trace_at_a_terminal(capsys, monkeypatch):
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda shown=terminal: shown)
+        assert run(plan_command, "--model smollm2-135m --gpu 24") == 0
+        captured = capsys.readouterr()
+        assert captured.err.startswith("By hand ") is terminal and "peak allocated" in captured.out
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert run(plan_command, "--model smollm2-135m --gpu 24 --json") == 0
     assert capsys.readouterr().err == ""
 
