@@ -128,7 +128,8 @@ def one_more_step(stream: Stream) -> Stream:
     for number, appears, layer, phase in stream.events[starts[-1] :]:
         if appears:
             numbers[number] = len(longer.blocks)
-            longer.blocks[len(longer.blocks)] = stream.blocks[number]._replace(span=f"{step + 1} {phase}")
+            _, _, when = stream.blocks[number].span.partition(" ")
+            longer.blocks[len(longer.blocks)] = stream.blocks[number]._replace(span=f"{step + 1} {when}")
         elif number not in numbers:
             raise LabError("The steps are not alike: record each of them.")
         longer.events.append((numbers[number], appears, layer, phase))

@@ -101,6 +101,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.stream = Stream(depth)
         self.phase, self.layer, self.step, self.device = "load", None, 0, "meta"
+        self.passes = 1  # micro-batches of this step so far
         self.supervised = 0  # positions that a mask of labels picks
         self.fused_head = False
         self.logits_widths = {vocabulary}
@@ -187,7 +188,8 @@ class Recorder(TorchDispatchMode):
         if storage._cdata in self._numbers or not storage.nbytes():
             return
         number = len(self.stream.blocks)
-        span = f"{self.step} {self.phase}"
+        # Micro-batches apart: in the first, without gradients, layers may make other numbers of blocks.
+        span = f"{self.step} {self.phase}" + (f" {self.passes}" if self.passes > 1 else "")
         self.stream.blocks[number] = Block(storage.nbytes(), layer, span, category)
         self.stream.events.append((number, True, layer, self.phase))
         self._numbers[storage._cdata] = number
@@ -284,6 +286,8 @@ def _record(setup: Setup, model, depth: int, device: str, history) -> Stream:
 
 
 def _enter(recorder: Recorder, phase: str) -> None:
+    if phase == "forward" and recorder.phase != "forward":
+        recorder.passes = recorder.passes + 1 if recorder.phase == "backward" else 1
     recorder.phase, recorder.layer = phase, None
 
 

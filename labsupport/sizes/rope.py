@@ -43,9 +43,9 @@ def checked(value, name: str) -> dict:
         raise LabError(
             f'{name} is {shown(value)}: it must be null or an object such as {{"rope_type": "llama3"}}.'
         )
-    if value and set(value) <= set(LAYER_TYPES):
-        return {kind: checked(part, f"{name}, {kind}") for kind, part in value.items() if part is not None}
-    value = {key: part for key, part in value.items() if part is not None}
+    if nested := {kind: value[kind] for kind in LAYER_TYPES if isinstance(value.get(kind), dict)}:
+        return {kind: checked(part, f"{name}, {kind}") for kind, part in nested.items()}
+    value = {key: part for key, part in value.items() if part is not None and key not in LAYER_TYPES}
     kind = value.get("rope_type", value.get("type", "default"))
     if not isinstance(kind, str) or kind not in NEEDED:
         near = nearest_first(str(kind), NEEDED)

@@ -67,6 +67,33 @@ def test_heads_of_any_even_width_are_traced(kind, head_dim):
     assert traced(small(kind, 3) | {"head_dim": head_dim}) > 0
 
 
+def misplaced(stream: streams.Stream) -> list:
+    """Events in which a block appears twice, or goes without having appeared."""
+    alive, found = set(), []
+    for event in stream.events:
+        number, appears = event[:2]
+        if appears == (number in alive):
+            found.append(event)
+        alive ^= {number}
+    return found
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "method", "trainer"),
+    [
+        ("llama", "qdora", "sft"),
+        ("gpt2", "qlora", "sft"),
+        ("llama", "dora", "plain"),
+        ("qwen3", "full", "sft"),
+    ],
+)
+def test_micro_batches_of_a_deep_model_are_in_order(kind, method, trainer, padded):
+    fields = {"batch": 1, "length": 16, "rank": 4, "trainer": trainer, "padded": padded, "accumulation": 2}
+    stream, _ = footprint.trace_steps(checked(Setup(small(kind, 6), method, **fields)))
+    assert misplaced(stream) == []
+
+
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(1, 300), st.floats(0, 1), st.sampled_from(["silu", "gelu", "4096"])
 )
