@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import torch
 
-from labsupport.memory import setup, workload
-from labsupport.memory.setup import config_named
+from labsupport.configs import model_configs
+from labsupport.memory import watching, workload
 from labsupport.models import chat
 from labsupport.planning import planner
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups import setup
+from labsupport.setups.setup import config_named
+from labsupport.sizes import gpus
 
+DEPTH = 3  # layers that copies trace themselves, to repeat the inner one
 Setup = functools.partial(setup.Setup, trainer="plain")  # there was no other then
 FIELDS = {
     "seq": "length",
@@ -32,6 +36,11 @@ def plan(model: str | dict, method: str = "lora", *, gpu=None, suggest: bool = T
 def optimizer_for(run: setup.Setup, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """`workload.optimizer_for` by what is trained, in place of the model."""
     return workload.optimizer_for(run, torch.nn.ParameterList(parameters))
+
+
+def real_peak(run: setup.Setup, micro_batches: int = 1) -> int:
+    """`watching.measured_peak`, with the micro-batches of a step beside the run."""
+    return watching.measured_peak(dataclasses.replace(run, accumulation=micro_batches))
 
 
 def pad_left(sequences: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

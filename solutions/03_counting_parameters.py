@@ -78,10 +78,11 @@ from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_mo
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
+from labsupport.configs import model_configs
 from labsupport.core.tables import Table
 from labsupport.explorers import parameter_calculator_explorer
 from labsupport.models import base_model
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 from labsupport.teaching import claims, predictions, quiz
 from labsupport.notebooks.nb03_counting_parameters import exercises, figures
 

@@ -72,13 +72,13 @@ from IPython.display import display
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from labsupport.configs import model_configs
 from labsupport.core import plots, profiles
 from labsupport.core.files import LabError
 from labsupport.core.tables import Table
 from labsupport.evaluation import four_bit
 from labsupport.explorers import quantiser_explorer
 from labsupport.models import base_model, nf4
-from labsupport.sizes import model_configs
 from labsupport.teaching import claims, predictions, quiz
 from labsupport.notebooks.nb04_nf4_quantization import exercises, figures
 

@@ -77,20 +77,25 @@ from dataclasses import replace
 
 import torch
 
-from labsupport.allocations import moments, streams
-from labsupport.core import plots, profiles, upstream
-from labsupport.core.tables import Table
-from labsupport.cost import cost_model, evidence as published_times, operations as counted, step_time
-from labsupport.explorers import cost_estimator_explorer, vram_planner_explorer
-from labsupport.memory import watching
-from labsupport.memory.setup import Setup
-from labsupport.notebooks.nb05_memory_and_cost import cost_figures, exercises, figures, napkin, step
-from labsupport.planning import closed_form, evidence, planner, prose
-from labsupport.sizes import counting, gpus, model_configs
-from labsupport.teaching import predictions, quiz
+from labsupport.core import upstream
 
 upstream.quiet_known_noise()  # messages about this stack that you can do nothing about
 upstream.guard_4bit_on_cpu()  # before a 4-bit model is built, see notebook 04
+from labsupport.allocations import moments, streams
+from labsupport.configs import model_configs
+from labsupport.core import plots, profiles
+from labsupport.core.tables import Table
+from labsupport.cost import cost_model, evidence as published_times, figures as cost_figures
+from labsupport.cost import operations as counted, step_time
+from labsupport.explorers import cost_estimator_explorer, vram_planner_explorer
+from labsupport.memory import watching
+from labsupport.notebooks.nb05_memory_and_cost import exercises
+from labsupport.planning import closed_form, evidence, figures, napkin, planner, prose
+from labsupport.planning.footprint import stream_of
+from labsupport.setups.setup import Setup
+from labsupport.sizes import counting, gpus
+from labsupport.teaching import predictions, quiz
+
 torch.set_num_threads(profiles.current().threads)
 GB, GIB = 1e9, 2**30  # guides count in GB; torch and this course's planner in GiB, which are 7 % larger
 llama2, llama3 = model_configs.find("llama-2-7b"), model_configs.find("llama-3.1-8b")
@@ -243,7 +248,7 @@ base = Setup(llama3, "lora", batch=1, length=2048, padded=False, trainer="plain"
 trl = replace(base, trainer="sft")
 ways = {"plain loop": base, "TRL": trl, "TRL, 4 bits": replace(trl, method="qlora")}
 sizes = {"float32": 4, "bfloat16": 2}
-kept = {name: step.kept_by_block(setup) for name, setup in ways.items()}
+kept = {name: watching.kept_by_block(setup) for name, setup in ways.items()}
 watched = {name: sum(n * w * sizes[d] for (d, w), n in block.items()) for name, block in kept.items()}
 rows = []
 for dtype, width in sorted(set().union(*kept.values()), key=lambda one: (one[0], -one[1])):
@@ -331,8 +336,8 @@ Table(["", "by hand", "watched", "due to the adapters"], rows, "Bytes a token in
 # %% tags=["core"]
 fig = figures.over_a_step(
     {
-        "checkpointing off": step.traced(replace(trl, method="qlora", checkpointing=False)),
-        "checkpointing on": step.traced(replace(trl, method="qlora")),
+        "checkpointing off": stream_of(replace(trl, method="qlora", checkpointing=False)),
+        "checkpointing on": stream_of(replace(trl, method="qlora")),
     },
     "Checkpointing turns a hill into teeth: QLoRA with TRL, Llama-3.1-8B, one row of 2,048 tokens",
 )
@@ -389,7 +394,7 @@ guess_plain = None  # and for the plain loop
 # %% tags=["core"]
 with_trl = replace(trl, method="qlora", batch=4)
 in_loop = replace(with_trl, trainer="plain")
-peaks = {name: streams.peak(step.traced(run)) for name, run in (("TRL", with_trl), ("plain", in_loop))}
+peaks = {name: streams.peak(stream_of(run)) for name, run in (("TRL", with_trl), ("plain", in_loop))}
 for one, name in ((guess, "TRL"), (guess_plain, "plain")):
     print(f"{name}, in the phase {peaks[name].phase}:", end=" ")
     predictions.compare(one, peaks[name].bytes / GIB, unit="GiB", word="predicted")
@@ -398,7 +403,7 @@ assert peaks["plain"].bytes > 2 * peaks["TRL"].bytes
 
 # %% tags=["core"]
 fig = figures.two_trainers(
-    {"plain": step.traced(in_loop), "sft": step.traced(with_trl)},
+    {"plain": stream_of(in_loop), "sft": stream_of(with_trl)},
     "The same step by two trainers: QLoRA of Llama-3.1-8B, 4 x 2,048 tokens",
     {
         "plain": (0.12, 19.5, "full logits, and what\nthe loss makes of them"),
@@ -432,9 +437,9 @@ plots.show(
 # 128,256 words can come next after each of the 8,192 tokens.
 
 # %% tags=["core"]
-logits = moments.tensors_at_largest(step.traced(in_loop), "logits")
+logits = moments.tensors_at_largest(stream_of(in_loop), "logits")
 each = [size / (4 * 2048) / llama3["vocab_size"] for size in logits]
-tile = moments.tensors_at_largest(step.traced(with_trl), "logits")
+tile = moments.tensors_at_largest(stream_of(with_trl), "logits")
 print("plain loop, bytes a token and word:", " + ".join(f"{size:g}" for size in each), f"= {sum(each):g}")
 print(f"plain loop: {sum(logits) / GIB:.1f} GiB; TRL: {sum(tile) / GIB:.2f} GiB")
 assert sum(each) == 14 and sum(tile) == 2 * 4096 * 32_768
@@ -487,7 +492,7 @@ beside = {trainer: {} for trainer in ("plain", "sft")}
 for trainer, found in beside.items():
     for count in words:
         run = replace(with_trl, trainer=trainer, config=dict(llama3, vocab_size=count))
-        peak = streams.peak(step.traced(run))
+        peak = streams.peak(stream_of(run))
         found[count] = (peak.bytes - peak.split["weights"]) / GIB
 print(f"at 32,000 entries: plain {beside['plain'][32_000]:.1f} GiB, TRL {beside['sft'][32_000]:.1f}")
 assert 1.4 < beside["plain"][32_000] / beside["sft"][32_000] < 1.5
@@ -512,7 +517,7 @@ plots.show(
 # at its own largest moment with what it has at the peak:
 
 # %% tags=["core"]
-peak, largest = peaks["TRL"], moments.largest(step.traced(with_trl))
+peak, largest = peaks["TRL"], moments.largest(stream_of(with_trl))
 rows = [[name, largest[name] / GIB, peak.split.get(name, 0) / GIB] for name in streams.CATEGORIES]
 rows.append(["together", sum(largest.values()) / GIB, peak.bytes / GIB])
 Table(["part", "at its own largest, GiB", "at the peak, GiB"], rows, "QLoRA with TRL, 4 x 2,048 tokens")
@@ -607,7 +612,7 @@ for trainer, method, rows_a_step, on in (
     ("plain", "lora", 1, False),
 ):
     run = replace(trl, trainer=trainer, method=method, batch=rows_a_step, checkpointing=on)
-    paper, trace = on_paper(run), streams.peak(step.traced(run))
+    paper, trace = on_paper(run), streams.peak(stream_of(run))
     name = f"{figures.TRAINERS[trainer][0]}, {method}, {rows_a_step} x 2,048{'' if on else ', all kept'}"
     rows.append(
         [name, paper / GIB, trace.bytes / GIB, f"{100 * (paper / trace.bytes - 1):+.1f} %", trace.phase]
@@ -637,7 +642,7 @@ for options in (
     {"trainer": "sft", "method": "qlora", "checkpointing": True},
 ):
     setup = replace(small, **options)
-    real, trace = step.real_peak(setup), step.traced_here(setup)
+    real, trace = watching.measured_peak(setup), watching.traced_peak(setup)
     name = f"{figures.TRAINERS[setup.trainer][0]}, {setup.method}"
     rows.append([name, f"{real / 1e6:.1f}", f"{trace / 1e6:.1f}"])
     assert abs(trace / real - 1) < 1e-3
@@ -684,7 +689,7 @@ plots.show(
 # the loss or at the first block's way back. Real steps first:
 
 # %% tags=["core", "claim-E17", "nbval-ignore-output"]
-peaks_here = {steps: step.real_peak(replace(small, accumulation=steps)) for steps in (1, 2, 4)}
+peaks_here = {steps: watching.measured_peak(replace(small, accumulation=steps)) for steps in (1, 2, 4)}
 gradients = 4 * counting.lora_count(tiny, 16)
 rows = [[n, f"{size / 1e6:.1f}", f"{(size - peaks_here[1]) / 1e6:.1f}"] for n, size in peaks_here.items()]
 print(f"LoRA on this processor; the adapters' gradients are {gradients / 1e6:.1f} MB")
@@ -705,7 +710,7 @@ rows = []
 for trainer, (name, _) in figures.TRAINERS.items():
     for method in ("qlora", "full"):
         run = replace(trl, method=method, trainer=trainer, batch=4)
-        once, often = (streams.peak(step.traced(replace(run, accumulation=n))) for n in (1, 4))
+        once, often = (streams.peak(stream_of(replace(run, accumulation=n))) for n in (1, 4))
         more = (often.bytes - once.bytes) / GIB
         rows.append([f"{name}, {method}", once.bytes / GIB, once.phase, often.bytes / GIB, often.phase, more])
 assert 3 < more < 10 and counting.model_parameters(llama3) * 2 / GIB > 14.9
@@ -764,7 +769,7 @@ changes = {
     "prepared for k-bit training": {"kbit_preparation": True},
     "in a plain loop": {"trainer": "plain"},
 }
-found = {name: streams.peak(step.traced(replace(with_trl, **options))) for name, options in changes.items()}
+found = {name: streams.peak(stream_of(replace(with_trl, **options))) for name, options in changes.items()}
 start = found["as it is"].bytes
 assert found["prepared for k-bit training"].bytes > 1.5 * start
 rows = [

@@ -221,7 +221,7 @@ class Explorer:
     def __init__(self, notebook: Notebook, number: int):
         self.notebook, self.keyboard = notebook, notebook.page.keyboard
         self.box = notebook.output(".lab-explorer").nth(number)
-        self.controls = self.box.locator("select, input, button").all()
+        self.controls = self.box.locator("select, input, textarea, button").all()
 
     def shown(self) -> str:
         """The view's HTML, once it is up to date."""
@@ -254,6 +254,10 @@ class Explorer:
             self.keyboard.press("Control+a")
             self.keyboard.type(text)
             self.keyboard.press("Enter")
+        elif kind == "textarea":
+            self.keyboard.press("Control+a")
+            self.keyboard.type({"low": "user: a", "high": "user: a longer message"}.get(value, value))
+            self.keyboard.press("Tab")  # what is typed counts when the box is left
         elif kind == "checkbox":
             if control.is_checked() != {"low": False, "high": True}.get(value, value):
                 self.keyboard.press("Space")

@@ -1,6 +1,7 @@
 """Notebooks that a learner copied before the package had rooms (tests/old_layout/) go on as they are."""
 
 import ast
+import dataclasses
 import importlib
 import re
 import shutil
@@ -69,6 +70,47 @@ def test_an_explorer_is_found_where_it_was_in_a_flat_folder_and_in_its_notebooks
         assert names["found"].explore is now.explore, program
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "name"),
+    [
+        ("memory.setup", "setups.setup", "Setup"),
+        ("memory.planning", "planning.planner", "plan"),
+        ("sizes.model_configs", "configs.model_configs", "find"),
+        ("notebooks.nb02_lora_math.spectrum_experiment", "experiments.spectrum_experiment", "RANKS"),
+        ("notebooks.nb05_memory_and_cost.cost_figures", "cost.figures", "over_tokens"),
+        ("notebooks.nb05_memory_and_cost.figures", "planning.figures", "bar"),
+        ("notebooks.nb05_memory_and_cost.napkin", "planning.napkin", "on_paper"),
+        ("notebooks.nb05_memory_and_cost.step", "memory.watching", "kept_by_block"),
+    ],
+)
+def test_a_module_that_went_to_another_room_is_found_where_it_was(then, now, name):
+    room, _, module = then.rpartition(".")
+    for program in (
+        f"from labsupport.{then} import {name} as found",
+        f"from labsupport.{room} import {module} as there; found = there.{name}",
+        f"import labsupport.{then} as there; found = there.{name}",
+    ):
+        names = {}
+        exec(program, names)
+        assert names["found"] is getattr(importlib.import_module(f"labsupport.{now}"), name), program
+
+
+def test_steps_are_traced_and_measured_by_the_names_of_then():
+    from labsupport.configs import model_configs
+    from labsupport.memory import watching
+    from labsupport.notebooks.nb05_memory_and_cost import step
+    from labsupport.planning import footprint
+    from labsupport.setups.setup import Setup
+
+    config = model_configs.find("smollm2-135m") | {"num_hidden_layers": 1, "vocab_size": 4096}
+    run = Setup(config, batch=1, length=16, dtype="float32", attention="eager", trainer="plain")
+    once, twice = step.traced_here(run), step.traced_here(dataclasses.replace(run, accumulation=2))
+    assert twice > 1.005 * once
+    assert step.real_peak(run) == pytest.approx(once, rel=1e-3) == watching.real_peak(run)
+    assert watching.real_peak(run, 2) == pytest.approx(twice, rel=1e-3)
+    assert step.traced is footprint.stream_of
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_half_done_notebook_of_then_runs_to_its_end(path, tmp_path):
@@ -115,7 +157,7 @@ def test_a_left_over_folder_of_compiled_files_is_no_package(tmp_path):
 def test_old_names_cost_nothing_until_they_are_used():
     program = (
         "import sys, labsupport, labsupport.memory, labsupport.evaluation, labsupport.training\n"
-        "from labsupport.memory import setup\n"
+        "from labsupport.setups.setup import Setup\n"
         "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from labsupport.configs import model_configs
 from labsupport.core.files import LabError
 from labsupport.cost import step_time
-from labsupport.memory.setup import Setup
-from labsupport.sizes import counting, gpus, model_configs
+from labsupport.setups.setup import Setup
+from labsupport.sizes import counting, gpus
 
 NEEDS = {
     "know": "know my documents",

@@ -7,8 +7,8 @@ import argparse
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The options for the model, the method and checkpointing."""
-    from labsupport.memory import setup as runs
-    from labsupport.sizes import model_configs
+    from labsupport.configs import model_configs
+    from labsupport.setups import setup as runs
 
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -28,8 +28,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def setup(asked: argparse.Namespace, **others):
     """The Setup of what `add` asked for; others: the remaining fields. LabError for a bad model."""
-    from labsupport.memory import setup as runs
-    from labsupport.sizes import model_configs
+    from labsupport.configs import model_configs
+    from labsupport.setups import setup as runs
 
     return runs.Setup(
         config=model_configs.read(asked.config) if asked.model is None else runs.config_named(asked.model),

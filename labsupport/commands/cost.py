@@ -46,7 +46,7 @@ def run(asked: argparse.Namespace) -> int:
     import json
 
     from labsupport.cost import cost_model, evidence
-    from labsupport.memory.setup import checked
+    from labsupport.setups.setup import checked
     from labsupport.sizes import gpus
 
     rows, length = _rows_and_length(asked)

@@ -11,7 +11,7 @@ HELP = "how much GPU memory a fine-tune needs, and does it fit"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     from labsupport.core import dtypes
-    from labsupport.memory import setup as runs
+    from labsupport.setups import setup as runs
     from labsupport.sizes import gpus
 
     parser.epilog = (
@@ -68,11 +68,11 @@ def run(asked: argparse.Namespace) -> int:
     import json
     import sys
 
-    from labsupport.memory import setup as runs
     from labsupport.planning import evidence, planner, prose
+    from labsupport.setups.setup import checked
     from labsupport.sizes import gpus
 
-    setup = _run_options.setup(
+    run = _run_options.setup(
         asked,
         batch=asked.batch,
         length=asked.seq,
@@ -88,12 +88,13 @@ def run(asked: argparse.Namespace) -> int:
         autocast=asked.autocast,
         dropout=asked.dropout,
     )
+    setup = checked(run)
     card = None if asked.gpu is None else gpus.find(asked.gpu)
     if sys.stderr.isatty() and not asked.json:
         # At once, for whoever waits at a terminal; the trace needs torch and the libraries.
-        print(prose.by_hand(runs.checked(setup)), file=sys.stderr, flush=True)
+        print(prose.by_hand(setup), file=sys.stderr, flush=True)
     found = planner.plan(setup, card)
     print(json.dumps(dataclasses.asdict(found), indent=1) if asked.json else prose.report(found))
     if asked.evidence and not asked.json:
-        print("\n" + evidence.report(runs.checked(setup)))
+        print("\n" + evidence.report(setup))
     return 0

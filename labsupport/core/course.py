@@ -8,7 +8,7 @@ from types import ModuleType
 from labsupport.core.files import ROOT
 
 FOLDERS = ROOT / "labsupport" / "notebooks"
-EXPLORERS = ROOT / "labsupport" / "explorers"
+ROOMS = {kind: ROOT / "labsupport" / f"{kind}s" for kind in ("experiment", "explorer")}
 LEDGER = ROOT / "labsupport" / "ledger"  # what settles the claims page
 
 
@@ -19,16 +19,10 @@ def notebooks() -> dict[str, str]:
 
 
 def parts(kind: str) -> dict[str, str]:
-    """What the course has of a kind, by name: of "experiment" each file NAME_experiment.py of a notebook's
-    folder, as NAME -> "labsupport.notebooks.FOLDER.NAME_experiment"; of "explorer" those of their room."""
-    places = {f"labsupport.notebooks.{folder}": FOLDERS / folder for folder in notebooks().values()}
-    if kind == "explorer":
-        places = {"labsupport.explorers": EXPLORERS}
-    found = {}
-    for package, folder in places.items():
-        for file in sorted(folder.glob(f"*_{kind}.py")):
-            found[file.stem.removesuffix(f"_{kind}")] = f"{package}.{file.stem}"
-    return found
+    """What the course has of a kind, by name: of "experiment" each file NAME_experiment.py of their room, as
+    NAME -> "labsupport.experiments.NAME_experiment"; of "explorer" the same."""
+    files = sorted(ROOMS[kind].glob(f"*_{kind}.py"))
+    return {file.stem.removesuffix(f"_{kind}"): f"labsupport.{kind}s.{file.stem}" for file in files}
 
 
 def module(folder: str, name: str) -> ModuleType | None:

@@ -12,7 +12,7 @@ import io
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 
 INK = "#767676"
 PALE = "#E8EEF2"  # a box of the light kind, with black words
@@ -35,6 +35,17 @@ def box(axes: Axes, corner: tuple, size: tuple, text: str = "", fill: str = PALE
     red, green, blue = (int(fill[i : i + 2], 16) / 255 for i in (1, 3, 5))
     ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.55 else "white"
     axes.text(*middle, text, ha="center", va="center", color=ink, fontsize=points)
+
+
+def area(axes: Axes, corners: list[tuple], fill: str, dashed: bool = False) -> None:
+    """A filled shape with a grey edge, by its corners in order."""
+    line = {"linestyle": "--" if dashed else "-", "linewidth": 1.2}
+    axes.add_patch(Polygon(corners, facecolor=fill, edgecolor=INK, **line))
+
+
+def label(axes: Axes, place: tuple, text: str, ink: str) -> None:
+    """Words inside a filled shape."""
+    axes.text(*place, text, ha="center", va="center", color=ink, fontsize=13)
 
 
 def arrow(axes: Axes, start: tuple, end: tuple, colour: str = INK) -> None:

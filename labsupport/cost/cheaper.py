@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from labsupport.allocations.streams import GIB
 from labsupport.cost.step_time import step_time
-from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form
+from labsupport.setups.setup import Setup
 from labsupport.sizes import gpus
 
 USABLE = 0.9  # of a card's memory, for what the closed form counts: the rest is CUDA's and the allocator's

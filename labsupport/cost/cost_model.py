@@ -14,7 +14,7 @@ from labsupport.core import numbers, text
 from labsupport.core.files import LabError
 from labsupport.cost import cheaper, operations
 from labsupport.cost.step_time import Range, step_time, times
-from labsupport.memory.setup import Setup, checked
+from labsupport.setups.setup import Setup, checked
 from labsupport.sizes import gpus
 
 MOST_TOKENS = 10**15  # of a run: more than any model was trained on, and no figure here overflows

@@ -6,10 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
+from labsupport.configs import model_configs
 from labsupport.core.files import DATA, LabError, short
 from labsupport.cost.step_time import StepTime, step_time
-from labsupport.memory.setup import Setup, checked
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups.setup import Setup, checked
+from labsupport.sizes import gpus
 
 FILE = DATA / "published_runs" / "times.json"  # the README beside it says what each key means
 ROLES = ("fitted", "held out")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from labsupport.memory.setup import Setup
+from labsupport.configs import architectures, model_configs
 from labsupport.planning import closed_form
-from labsupport.sizes import architectures, counting, model_configs
+from labsupport.setups.setup import Setup
+from labsupport.sizes import counting
 
 PRODUCT = 2  # operations of a token with one weight: a multiplication and an addition
 

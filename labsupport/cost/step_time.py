@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from labsupport.core.files import LabError
 from labsupport.cost import operations
-from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form
+from labsupport.setups.setup import Setup
 from labsupport.sizes import counting, gpus
 
 Range = tuple[float, float]  # (fast, slow)

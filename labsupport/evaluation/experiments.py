@@ -1,6 +1,6 @@
 """Experiments: sweeps whose every cell is kept, so that they can be stopped, resumed and published.
 
-An experiment is a file NAME_experiment.py in a notebook's folder with `CELLS` (a list of dicts, the
+An experiment is a file NAME_experiment.py in `labsupport/experiments/` with `CELLS` (a list of dicts, the
 settings of one cell each) and `run(cell) -> dict` (its metrics). `lab.py experiment NAME` runs the
 cells that have no result yet; `--publish` copies the finished record to data/experiments/.
 """
@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 from labsupport.core import course, files
-from labsupport.core.describing import digest
 from labsupport.core.files import LabError, short, write_atomically
+from labsupport.fingerprints.describing import digest
 
 PUBLISHED = files.DATA / "experiments"
 

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 
 from labsupport.core import files, profiles
-from labsupport.core.describing import describe
 from labsupport.core.files import write_atomically
+from labsupport.fingerprints.describing import describe
 from labsupport.training import fingerprint
 
 

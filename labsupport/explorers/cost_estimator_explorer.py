@@ -10,13 +10,13 @@ import contextlib
 
 import ipywidgets as widgets
 
+from labsupport.configs import model_configs
 from labsupport.core import plots
 from labsupport.core.files import LabError
 from labsupport.core.text import span
 from labsupport.cost import cost_model, step_time
-from labsupport.memory.setup import METHODS, Setup, checked, config_named
+from labsupport.setups.setup import METHODS, Setup, checked, config_named
 from labsupport.sizes import gpus as cards
-from labsupport.sizes import model_configs
 from labsupport.teaching.explorer_shell import Explorer, View
 
 PACKED = 2048  # tokens of a packed row

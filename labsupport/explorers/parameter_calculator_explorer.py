@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import ipywidgets as widgets
 
+from labsupport.configs import model_configs
 from labsupport.core import plots
 from labsupport.core.files import LabError
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 from labsupport.teaching.explorer_shell import Explorer, View
 
 # PEFT saves float32; TRL, on a base in 4 bits, bfloat16.

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 import ipywidgets as widgets
 
 from labsupport.allocations.streams import CATEGORIES, GIB
+from labsupport.configs import model_configs
 from labsupport.core import dtypes, plots, text
-from labsupport.memory.setup import METHODS, Setup, checked, config_named
 from labsupport.planning import closed_form, evidence, footprint, planner, prose
-from labsupport.sizes import counting, gpus, model_configs
+from labsupport.setups.setup import METHODS, Setup, checked, config_named
+from labsupport.sizes import counting, gpus
 from labsupport.teaching.explorer_shell import Explorer, View
 
 COLORS = {

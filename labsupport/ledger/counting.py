@@ -5,8 +5,8 @@ The closed forms of labsupport/sizes/counting.py; tests/sizes/test_counting.py h
 
 from __future__ import annotations
 
+from labsupport.configs.model_configs import find
 from labsupport.sizes import counting
-from labsupport.sizes.model_configs import find
 from labsupport.teaching.claims import shows
 
 LLAMA2, LLAMA3, MISTRAL, SMALL = "llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.3", "smollm2-135m"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from labsupport.configs import model_configs
 from labsupport.evaluation import experiments
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 from labsupport.teaching.claims import shows
 
 

@@ -11,9 +11,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
+from labsupport.configs import model_configs
 from labsupport.evaluation import experiments, toy_training
 from labsupport.models import lora
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 from labsupport.teaching.claims import shows
 
 

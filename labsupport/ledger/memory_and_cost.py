@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 
 from labsupport.allocations.streams import GIB
+from labsupport.configs.model_configs import find
 from labsupport.cost import cost_model
-from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form
+from labsupport.setups.setup import Setup
 from labsupport.sizes import counting, gpus
-from labsupport.sizes.model_configs import find
 from labsupport.teaching.claims import shows
 
 LLAMA2, LLAMA3, MISTRAL, LARGE = "llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.3", "llama-3-70b"

@@ -6,9 +6,9 @@ import functools
 
 import torch
 
+from labsupport.configs import model_configs
 from labsupport.evaluation import four_bit
 from labsupport.models import nf4
-from labsupport.sizes import model_configs
 from labsupport.teaching.claims import shows
 
 COUNT = 2**20  # the sample of notebook 04

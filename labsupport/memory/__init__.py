@@ -1,4 +1,4 @@
-"""A run's vocabulary, and its real step traced on the meta device."""
+"""A real training step traced on the meta device, and what stands in for a GPU there."""
 
 from labsupport import old_names
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from labsupport.core.files import LabError
 from labsupport.memory import workload
-from labsupport.memory.setup import Setup
+from labsupport.setups.setup import Setup
 
 FEWEST = 3  # the first, an inner one and the last
 MOST_WHOLE = 200  # layers traced one by one, where they follow no pattern: about five seconds

@@ -11,8 +11,8 @@ import types
 
 import torch
 
+from labsupport.configs import architectures
 from labsupport.memory import autocasting, paged
-from labsupport.sizes import architectures
 
 
 @contextlib.contextmanager

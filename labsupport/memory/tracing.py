@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from labsupport.allocations.streams import Block, Stream, no_sweeps
 from labsupport.memory import anatomy, autocasting, stand_ins, trainer_step, workload
-from labsupport.memory.setup import Setup
+from labsupport.setups.setup import Setup
 
 # (operation, its arguments' shapes): the shapes of its results. Shape arithmetic in Python is slow.
 _RESULTS: dict = {}

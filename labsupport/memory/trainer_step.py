@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from labsupport.memory import autocasting
-from labsupport.memory.setup import Setup
+from labsupport.setups.setup import Setup
 
 LOGGED = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the fused head
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from labsupport.memory import stand_ins, workload
-from labsupport.memory.setup import Setup
+from labsupport import old_names
+from labsupport.allocations import streams
+from labsupport.memory import anatomy, autocasting, stand_ins, tracing, workload
+from labsupport.setups.setup import Setup
+
+ROW = 1021  # tokens, a prime: so a tensor whose size is a multiple of it is one of the tokens
 
 
 def kept(forward: Callable[[], object]) -> list[torch.Tensor]:
@@ -37,40 +42,52 @@ def held_bytes(model) -> dict[int, int]:
     return found
 
 
-def kept_by_model(setup: Setup, depth: int) -> Counter:
-    """What a model of `depth` blocks keeps for each token, its own weights apart: {(dtype, width): how
-    many}. On the meta device, so that a model of any size takes no memory."""
-    with stand_ins.in_use():  # stand-ins for what cannot run without data
-        model = workload.build_model(setup, depth)
-        tensors = kept(lambda: model(**workload.batch_for(setup)))
-    weights, tokens = held_bytes(model), setup.batch * setup.length
-    others = [t for t in tensors if t.untyped_storage()._cdata not in weights]
-    return Counter((str(t.dtype).removeprefix("torch."), t.numel() // tokens) for t in others)
-
-
 def kept_by_block(setup: Setup) -> Counter:
-    """What one inner block keeps for each token: two blocks less one. As `kept_by_model`."""
-    return kept_by_model(setup, 2) - kept_by_model(setup, 1)
+    """What one inner block keeps for each token in this trainer's forward pass, without checkpointing:
+    (dtype, numbers a token) -> how many tensors. Two blocks watched less one."""
+    return kept_by_blocks(setup, 2) - kept_by_blocks(setup, 1)
 
 
-def real_peak(setup: Setup, micro_batches: int = 1) -> int:
-    """Bytes at the peak of two real training steps on the processor, as torch.profiler notes each allocation
-    and release. A plain loop; each step runs so many micro-batches before the optimizer's."""
-    model = workload.build_model(setup, setup.config["num_hidden_layers"], "cpu")
+def kept_by_blocks(setup: Setup, depth: int) -> Counter:
+    """What the first `depth` blocks keep, their own weights apart; as `kept_by_block`. On the meta device, so
+    that a model of any size takes no memory."""
+    setup = replace(setup, batch=1, length=ROW, checkpointing=False)
+    options = {} if setup.trainer == "plain" else {"use_cache": False}
+    with stand_ins.in_use(setup.trainer, autocast=setup.autocasts):  # for what cannot run without data
+        model = workload.build_model(setup, depth)
+        blocks, batch = anatomy.core(model).base_model, workload.batch_for(setup)  # without the head
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        with autocasting.of_step("meta", setup.autocasts):
+            tensors = kept(lambda: blocks(**inputs, **options))
+    weights = held_bytes(model)
+    others = [t for t in tensors if t.untyped_storage()._cdata not in weights and t.numel() % ROW == 0]
+    return Counter((str(t.dtype).removeprefix("torch."), t.numel() // ROW) for t in others)
+
+
+def measured_peak(setup: Setup, model=None) -> int:
+    """Bytes at the peak of two real training steps on this processor, by torch.profiler, as the setup's
+    trainer takes them; TRL's head as it runs on a processor. model: the setup's; built if none is given."""
+    if model is None:
+        model = workload.build_model(setup, setup.config["num_hidden_layers"], "cpu")
     optimizer = workload.optimizer_for(setup, model)
-    batch = workload.batch_for(setup, "cpu")
-    held = sum(held_bytes(model).values()) + sum(tensor.nbytes for tensor in batch.values())
+    batches = [workload.batch_for(setup, "cpu") for _ in range(setup.accumulation)]
+    there = sum(held_bytes(model).values())
+    there += sum(tensor.nbytes for batch in batches for tensor in batch.values())
+    outputs = []
 
-    def steps():
+    def two_steps():
         for _ in range(2):
-            for _ in range(micro_batches):
-                output = model(**batch)
-                output.loss.backward()
-            torch.nn.utils.clip_grad_norm_(workload.trainable_parameters(model), 1.0, foreach=False)
-            optimizer.step()
-            optimizer.zero_grad()
+            workload.training_step(setup, model, batches, optimizer, outputs)
 
-    return profiled_peak(held, steps)
+    found = profiled_peak(there, two_steps)
+    optimizer.zero_grad()  # the model may be measured again
+    return found
+
+
+def traced_peak(setup: Setup) -> int:
+    """The same peak as the trace has it, for a processor: exact bytes, TRL's head without its GPU kernels."""
+    stream, _ = tracing.record_steps(setup, setup.config["num_hidden_layers"], as_on_gpu=False)
+    return streams.peak(stream, unit=1).bytes
 
 
 def profiled_peak(held: int, steps: Callable[[], object]) -> int:
@@ -85,3 +102,7 @@ def profiled_peak(held: int, steps: Callable[[], object]) -> int:
         now += event.nbytes()
         highest = max(highest, now)
     return highest
+
+
+def __getattr__(name: str):
+    return old_names.found("memory.watching", name)

@@ -16,11 +16,11 @@ from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+from labsupport.configs import architectures, rope
 from labsupport.core import dtypes
 from labsupport.core.files import LabError
 from labsupport.memory import autocasting, trainer_step
-from labsupport.memory.setup import Setup
-from labsupport.sizes import architectures, rope
+from labsupport.setups.setup import Setup
 
 # Read by transformers where they are given, though its classes do not declare them.
 UNDECLARED = {"model_type", "head_dim", "rope_theta", "rope_local_base_freq", "partial_rotary_factor"}

@@ -29,6 +29,15 @@ ON_THE_HUB = {
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # No pickled weights and no code: what is not fetched cannot be loaded.
 FETCHED = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja"]
+OF_TOKENIZER = [
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.jinja",
+]
+OF_TOKENIZER += ["config.json"]
 
 
 def is_name(text: str) -> bool:
@@ -76,6 +85,18 @@ def fetch(name: str) -> Path:
             flush=True,
         )
     return folder
+
+
+def fetch_tokenizer(name: str) -> Path:
+    """The folder of the tokenizer's files of "owner/name" or "owner/name@revision", without the weights; from
+    the hub's cache where the hub does not answer. LabError says why there are none."""
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=OF_TOKENIZER))
+    except Exception as error:  # the hub's client lets pass what three libraries raise
+        raise LabError(explained(name, error)) from error
 
 
 def cached(ask) -> Path | None:

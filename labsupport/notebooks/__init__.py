@@ -1,1 +1,1 @@
-"""One folder a notebook: its exercises, questions, figures and experiments."""
+"""One folder a notebook: its exercises, questions, drawing and figures."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from labsupport.memory.setup import Setup
-from labsupport.sizes import architectures, counting
+from labsupport.configs import architectures
+from labsupport.setups.setup import Setup
+from labsupport.sizes import counting
 
 NF4_BYTES = {True: (4 + 8 / 64 + 32 / (64 * 256)) / 8, False: (4 + 32 / 64) / 8}  # QLoRA paper, section 3
 TOO_HIGH = 1.2  # at most this much of the traced peak; test_vram_planner_explorer.py traces some

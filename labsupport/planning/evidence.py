@@ -8,10 +8,11 @@ import math
 from dataclasses import dataclass
 
 from labsupport.allocations.streams import GIB
+from labsupport.configs import model_configs
 from labsupport.core.files import ROOT, read_json
-from labsupport.memory.setup import Setup, checked
 from labsupport.planning import closed_form, footprint
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups.setup import Setup, checked
+from labsupport.sizes import gpus
 
 FILE = ROOT / "data" / "published_runs" / "memory.json"  # its README says what each key means
 FIELDS = {field.name for field in dataclasses.fields(Setup)}

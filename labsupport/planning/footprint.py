@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass
 
 from labsupport.allocations import caching_allocator, streams
 from labsupport.allocations.streams import GIB
 from labsupport.core import upstream
 from labsupport.core.files import LabError
-from labsupport.memory.setup import Setup
+from labsupport.setups.setup import Setup
 from labsupport.sizes import gpus
 
-DEPTH = 3  # layers that are really traced; the others are copies of the inner one
 ALIKE, SHORT_THEN_LONG = (1.0, 1.0), (0.5, 1.0)  # the steps recorded, as shares of the length
 NEEDED_TOO_HIGH = 1.01
 CONTEXT_GIB = 0.5  # CUDA's context and kernels, which no tracer sees: a few hundred MiB
@@ -34,6 +35,16 @@ def traced(setup: Setup, card: gpus.Card | None = None, built: dict | None = Non
     peak, reserved = streams.peak(stream), reserved_bytes(setup, stream, card)
     needed = None if card is None else needed_bytes(setup, stream, card, peak.bytes, reserved)
     return Traced(peak, reserved, needed, trainable)
+
+
+def stream_of(setup: Setup) -> streams.Stream:
+    """The stream of `trace_steps`, traced once and remembered after: for what asks for the same run often."""
+    return _remembered(json.dumps(vars(setup)))  # a Setup holds a dict, so it cannot be a key itself
+
+
+@functools.cache
+def _remembered(setup: str) -> streams.Stream:
+    return trace_steps(Setup(**json.loads(setup)))[0]
 
 
 def trace_steps(setup: Setup, built: dict | None = None) -> tuple[streams.Stream, int]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from labsupport.allocations import streams
 from labsupport.allocations.streams import GIB
 from labsupport.core import upstream
-from labsupport.memory.setup import Setup, checked
 from labsupport.planning import closed_form, footprint, prose, suggesting
+from labsupport.setups.setup import Setup, checked
 from labsupport.sizes import gpus
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from labsupport.allocations.streams import GIB
 from labsupport.core import dtypes
-from labsupport.memory import limits
-from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form, evidence, footprint
+from labsupport.setups import limits
+from labsupport.setups.setup import Setup
 from labsupport.sizes import gpus
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from labsupport.allocations.streams import GIB
-from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form, footprint
+from labsupport.setups.setup import Setup
 from labsupport.sizes import gpus
 
 # estimated_peak was at most this many times too high in 190 random traces.

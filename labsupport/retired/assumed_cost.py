@@ -7,7 +7,7 @@ import dataclasses
 import types
 
 from labsupport.cost import operations
-from labsupport.memory.setup import Setup
+from labsupport.setups.setup import Setup
 from labsupport.sizes import gpus
 
 UTILISATION, DEQUANTISATION, PARALLEL = (0.2, 0.4), (1.1, 1.5), (0.7, 0.9)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from labsupport.checking.exercise import Exercise, told
+from labsupport.configs import model_configs
 from labsupport.cost import operations
-from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form
-from labsupport.sizes import counting, model_configs
+from labsupport.setups.setup import Setup
+from labsupport.sizes import counting
 
 recipe_bytes = Exercise(
     name="memory_and_cost.recipe_bytes",

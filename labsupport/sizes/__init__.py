@@ -1,1 +1,1 @@
-"""What models, adapters and cards measure, by arithmetic: no torch."""
+"""How many parameters models and adapters have, and what cards hold, by arithmetic: no torch."""

@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Iterable
 
+from labsupport.configs import architectures, model_configs
 from labsupport.core import dtypes
 from labsupport.core.files import LabError
-from labsupport.sizes import architectures, model_configs
 
 # Of Llama-like models; others have other linear layers, see architectures.
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -26,6 +26,7 @@ ALLOWED = (
     widgets.BoundedIntText,
     widgets.BoundedFloatText,
     widgets.IntText,
+    widgets.Textarea,
 )
 
 
@@ -40,13 +41,15 @@ GRID = {
 @dataclass(frozen=True)
 class View:
     """heading: one sentence with the finding in numbers; table: rows of column -> printable value, the first
-    column heads its row; figure: a matplotlib Figure (no pyplot) or None; alt: what it shows, in a sentence.
+    column heads its row; figure: a matplotlib Figure (no pyplot) or None; alt: what it shows, in a sentence;
+    drawing: in place of a figure, anything with a `_repr_html_`, whose text is taken as it is.
     """
 
     heading: str
     table: list[dict]
     figure: Figure | None = None
     alt: str = ""
+    drawing: object | None = None
 
     def _repr_html_(self) -> str:
         """What a notebook shows of the plain call `view(...)`."""
@@ -159,12 +162,14 @@ def as_html(view: View) -> str:
     parts = [f"<p>{html.escape(view.heading)}</p>"]
     if view.figure is not None:
         parts.append(plots.show(view.figure, view.alt).data)
+    if view.drawing is not None:
+        parts.append(view.drawing._repr_html_())
     if view.table:
         # A wide table is scrolled by itself, by keyboard too.
         scrolled = '<div role="group" aria-label="table" tabindex="0" style="overflow-x:auto">'
         table = f"{scrolled}{table_of(view)._repr_html_()}</div>"
         folded = f"<details><summary>The numbers as a table</summary>{table}</details>"
-        parts.append(table if view.figure is None else folded)
+        parts.append(table if view.figure is None and view.drawing is None else folded)
     return "".join(parts)
 
 

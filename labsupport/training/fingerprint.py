@@ -9,7 +9,7 @@ import json
 import torch
 
 from labsupport.core import upstream
-from labsupport.core.describing import bytes_of, describe
+from labsupport.fingerprints.describing import bytes_of, describe
 from labsupport.training.checkpoints import Checkpoints
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from labsupport.core import files
-from labsupport.core.describing import describe
+from labsupport.fingerprints.describing import describe
 from labsupport.training import fingerprint, prefixes
 from labsupport.training.checkpoints import planned_steps
 

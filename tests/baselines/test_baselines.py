@@ -11,7 +11,6 @@ from labsupport.core import profiles
 from labsupport.core.files import LabError
 from labsupport.evaluation import intervals, metrics, scoring
 from labsupport.models import chat
-from labsupport.notebooks.nb00_start_here import baselines_experiment as experiment
 from labsupport.tasks import tickets
 
 # ---------------------------------------------------------------- rules
@@ -71,29 +70,6 @@ def test_the_fitted_rules_beat_the_constant_on_every_field(rules):
 def test_one_text_alone_gets_the_same_label(rules):
     texts = [row["text"] for row in tickets.load("validation")[:20]]
     assert [rules.predict([text])[0] for text in texts] == rules.predict(texts)
-
-
-def test_no_test_row_is_read_while_fitting(monkeypatch):
-    """Settings come from validation: the experiment reads the test sets only after `fit`."""
-    order = []
-    monkeypatch.setattr(
-        tickets, "load", lambda split, path=None, load=tickets.load: (order.append(split), load(split))[1]
-    )
-    monkeypatch.setattr(rule_based, "fit", lambda *a: order.append("fit") or FakeRules())
-    result = experiment.run({"baseline": "rules"})
-    assert order[:3] == ["train", "validation", "fit"] and set(order[3:]) == set(comparisons.SETS)
-    assert {split: len(result[split]) for split in comparisons.SETS} == {
-        "test_lookalike": 144,
-        "test_production": 200,
-    }
-    assert {row["right"] for row in result["test_production"]} <= {f"{i:04b}" for i in range(16)}
-
-
-class FakeRules:
-    settings: dict = {}
-
-    def predict(self, texts):
-        return [{"intent": "return", "product": None, "order_id": None, "urgency": "normal"}] * len(texts)
 
 
 # ---------------------------------------------------------------- prompts
@@ -447,8 +423,3 @@ def test_what_a_record_lacks_is_named():
 
 def test_flags_follow_the_order_of_the_fields():
     assert comparisons.flags({"urgency": False, "intent": True, "order_id": True, "product": False}) == "1010"
-
-
-def test_the_experiment_has_every_baseline_that_is_described():
-    assert [cell["baseline"] for cell in experiment.CELLS] == list(comparisons.ABOUT)
-    assert set(comparisons.PROMPTED) == {"zero_shot", *experiment.EXAMPLES}

@@ -9,10 +9,11 @@ import pytest
 
 from labsupport.baselines import decision
 from labsupport.baselines.decision import Answers, decide, gpu_hours, kind_of_tuning, prompt_hours
+from labsupport.configs import model_configs
 from labsupport.core.files import LabError
 from labsupport.cost import cost_model
-from labsupport.memory.setup import Setup
-from labsupport.sizes import counting, gpus, model_configs
+from labsupport.setups.setup import Setup
+from labsupport.sizes import counting, gpus
 
 TRAINING = {"LoRA fine-tuning", "full fine-tuning", "DPO", "continued pretraining"}
 PLENTY = {"examples": 5000, "pairs": 1000, "domain_text": True}

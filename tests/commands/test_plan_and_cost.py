@@ -11,8 +11,8 @@ from labsupport import cli
 from labsupport.commands import cost as cost_command
 from labsupport.commands import plan as plan_command
 from labsupport.core.files import LabError
-from labsupport.memory.setup import Setup, config_named
 from labsupport.planning.planner import Plan, plan
+from labsupport.setups.setup import Setup, config_named
 from labsupport.sizes import gpus
 
 

@@ -14,10 +14,12 @@ def test_explorers_are_those_of_their_room_alone():
         assert importlib.import_module(module).explore.__module__ == module
 
 
-def test_experiments_are_those_of_notebooks_alone():
+def test_experiments_are_those_of_their_room_alone():
     found = course.parts("experiment")
-    assert found["spectrum"] == "labsupport.notebooks.nb02_lora_math.spectrum_experiment"
-    assert all(module.startswith("labsupport.notebooks.") for module in found.values())
+    assert found["spectrum"] == "labsupport.experiments.spectrum_experiment"
+    for module in found.values():
+        assert module.startswith("labsupport.experiments.")
+        assert importlib.import_module(module).run.__module__ == module
 
 
 def test_notebooks_come_in_course_order_under_their_folders():

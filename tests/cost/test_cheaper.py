@@ -5,11 +5,12 @@ import math
 
 import pytest
 
+from labsupport.configs import model_configs
 from labsupport.cost import cheaper
 from labsupport.cost.step_time import step_time
-from labsupport.memory.setup import Setup
 from labsupport.planning import closed_form
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups.setup import Setup
+from labsupport.sizes import gpus
 
 L4, A100 = gpus.find("l4"), gpus.find("a100-80")
 CONFIG = model_configs.find("llama-3.1-8b")

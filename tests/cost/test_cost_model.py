@@ -6,11 +6,12 @@ import math
 
 import pytest
 
+from labsupport.configs import model_configs
 from labsupport.core.files import LabError
 from labsupport.cost import cost_model
 from labsupport.cost.step_time import step_time
-from labsupport.memory.setup import Setup
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups.setup import Setup
+from labsupport.sizes import gpus
 
 L4 = gpus.find("l4")
 

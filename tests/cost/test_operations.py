@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
+from labsupport.configs import model_configs
 from labsupport.cost import operations
-from labsupport.memory.setup import Setup
-from labsupport.sizes import model_configs
+from labsupport.setups.setup import Setup
 
 
 def setup(**options) -> Setup:

@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 
+from labsupport.configs import model_configs
 from labsupport.core.files import LabError
 from labsupport.cost import operations, step_time
-from labsupport.memory.setup import METHODS, Setup
 from labsupport.planning import closed_form
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups.setup import METHODS, Setup
+from labsupport.sizes import gpus
 
 L4 = gpus.find("l4")
 CONFIG = model_configs.find("llama-3.1-8b")

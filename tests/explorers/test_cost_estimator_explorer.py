@@ -4,12 +4,13 @@ import itertools
 
 import pytest
 
+from labsupport.configs import model_configs
 from labsupport.core import text
 from labsupport.core.files import LabError
 from labsupport.cost import cost_model
 from labsupport.explorers import cost_estimator_explorer as estimator
-from labsupport.memory.setup import METHODS, Setup
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups.setup import METHODS, Setup
+from labsupport.sizes import gpus
 from labsupport.teaching import explorer_shell
 
 

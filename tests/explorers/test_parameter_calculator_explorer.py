@@ -2,11 +2,12 @@
 
 import pytest
 
+from labsupport.configs import model_configs
+from labsupport.configs.model_configs import find
 from labsupport.core.files import LabError
 from labsupport.explorers import parameter_calculator_explorer
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 from labsupport.sizes.counting import ALL_LINEAR
-from labsupport.sizes.model_configs import find
 from labsupport.teaching import explorer_shell
 
 

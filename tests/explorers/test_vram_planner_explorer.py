@@ -6,12 +6,13 @@ import itertools
 import pytest
 
 from labsupport.allocations import streams
+from labsupport.configs import model_configs
 from labsupport.core import text
 from labsupport.core.files import LabError
 from labsupport.explorers import vram_planner_explorer as vram
-from labsupport.memory.setup import METHODS, TRAINERS, Setup, checked
 from labsupport.planning import closed_form, evidence, footprint, planner
-from labsupport.sizes import counting, gpus, model_configs
+from labsupport.setups.setup import METHODS, TRAINERS, Setup, checked
+from labsupport.sizes import counting, gpus
 from labsupport.teaching import explorer_shell
 
 SMALL = {"model": "smollm2-135m", "method": "lora", "batch": 2, "length": 64}

@@ -1,11 +1,11 @@
-"""A run that is really taken on the processor, and its peak by torch.profiler."""
+"""A model that takes real steps on the processor."""
 
 from unittest import mock
 
 import torch
 
-from labsupport.memory import watching, workload
-from labsupport.memory.setup import Setup
+from labsupport.memory import workload
+from labsupport.setups.setup import Setup
 
 
 def real_model(setup: Setup):
@@ -21,19 +21,3 @@ def real_model(setup: Setup):
     tie = mock.patch.object(PreTrainedModel, "init_weights", PreTrainedModel.tie_weights)
     with no_init_weights(), tie:
         return workload.build_model(setup, setup.config["num_hidden_layers"], "cpu")
-
-
-def measured_peak(setup: Setup, model) -> int:
-    """Bytes at the peak of two real steps on the CPU, by torch.profiler."""
-    optimizer = workload.optimizer_for(setup, model)
-    batches = [workload.batch_for(setup, "cpu") for _ in range(setup.accumulation)]
-    inputs = sum(tensor.nbytes for batch in batches for tensor in batch.values())
-    outputs = []
-
-    def steps():
-        for _ in range(2):
-            workload.training_step(setup, model, batches, optimizer, outputs)
-
-    found = watching.profiled_peak(sum(watching.held_bytes(model).values()) + inputs, steps)
-    optimizer.zero_grad()  # the model may be measured again
-    return found

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from labsupport.memory.setup import Setup
-from labsupport.sizes import model_configs
+from labsupport.configs import model_configs
+from labsupport.setups.setup import Setup
 
 
 def small(layers: int = 4, **options) -> Setup:

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 from family_configs import FAMILIES, small
-from real_runs import measured_peak, real_model
+from real_runs import real_model
 
 from labsupport.allocations import caching_allocator, streams
+from labsupport.configs import model_configs
 from labsupport.memory import anatomy, layer_kinds, stand_ins, tracing, watching, workload
-from labsupport.memory.setup import Setup, checked
-from labsupport.sizes import model_configs
+from labsupport.setups.setup import Setup, checked
 
 EXPERTS = ("mixtral", "qwen3 moe")
 
@@ -58,7 +58,7 @@ def test_gemma_3s_layers_are_as_good_as_alike_where_the_window_holds_the_row():
 def relative_error(setup: Setup) -> float:
     """Of the traced peak, as it is on a processor, against the measured one."""
     peak = streams.peak(traced(setup, as_on_gpu=False), unit=1).bytes
-    return peak / measured_peak(setup, real_model(setup)) - 1
+    return peak / watching.measured_peak(setup, real_model(setup)) - 1
 
 
 @pytest.mark.usefixtures("trl_as_it_is")

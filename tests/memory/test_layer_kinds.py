@@ -5,10 +5,10 @@ from unittest import mock
 import pytest
 from family_configs import small
 
+from labsupport.configs import model_configs
 from labsupport.core.files import LabError
 from labsupport.memory import layer_kinds
-from labsupport.memory.setup import Setup, checked
-from labsupport.sizes import model_configs
+from labsupport.setups.setup import Setup, checked
 
 
 def to_trace(family: str, layers: int, length: int = 48, **config) -> tuple[int, int]:

@@ -3,12 +3,13 @@
 import dataclasses
 
 import pytest
-from real_runs import measured_peak, real_model
+from real_runs import real_model
 from small_runs import small, told
 
 from labsupport.allocations import caching_allocator, streams
 from labsupport.memory import layer_kinds, tracing
-from labsupport.memory.setup import Setup
+from labsupport.memory.watching import measured_peak
+from labsupport.setups.setup import Setup
 
 
 def traced_peak(setup: Setup) -> int:

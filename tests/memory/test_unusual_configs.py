@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labsupport.allocations import streams
+from labsupport.configs import architectures, config_fields, rope
 from labsupport.core.files import LabError
 from labsupport.memory import tracing
-from labsupport.memory.setup import Setup, checked
 from labsupport.planning import footprint
-from labsupport.sizes import architectures, config_fields, rope
+from labsupport.setups.setup import Setup, checked
 
 POSITIONS = [
     {"type": "dynamic", "factor": 2.0},

@@ -1,5 +1,7 @@
 """What autograd keeps, watched: a frozen layer nothing, its adapter the input; a block what is counted."""
 
+import dataclasses
+
 import pytest
 import torch
 from small_runs import small
@@ -26,9 +28,28 @@ def test_a_block_keeps_what_the_closed_form_counts_and_a_number_a_norm(method):
     assert watched == closed_form.activation_bytes(run) + 2 * 4
 
 
+def test_a_padded_block_keeps_keys_and_values_of_every_head_and_its_mask():
+    packed = small(dtype="bfloat16", attention="sdpa", padded=False)
+    padded = small(dtype="bfloat16", attention="sdpa", padded=True)
+    found = [
+        sum(BYTES[dtype] * width * many for (dtype, width), many in watching.kept_by_block(run).items())
+        for run in (packed, padded)
+    ]
+    counted = [closed_form.activation_bytes(run) for run in (packed, padded)]
+    mask = 2 * watching.ROW  # of each token with each other one, in bfloat16
+    assert found[1] - found[0] == counted[1] - counted[0] + mask and counted[1] > counted[0]
+
+
+@pytest.mark.usefixtures("trl_as_it_is")
+@pytest.mark.parametrize("trainer", ["plain", "sft"])
+def test_a_real_step_takes_what_the_trace_says(trainer):
+    run = small(layers=2, batch=1, length=16, dtype="float32", checkpointing=False, trainer=trainer)
+    assert watching.traced_peak(run) == pytest.approx(watching.measured_peak(run), rel=1e-3)
+
+
 def test_accumulating_adds_the_gradients_once():
     run = small(layers=2, batch=1, length=32, dtype="float32", checkpointing=False)
-    one, two, three = (watching.real_peak(run, steps) for steps in (1, 2, 3))
+    one, two, three = (watching.measured_peak(dataclasses.replace(run, accumulation=n)) for n in (1, 2, 3))
     gradients = 4 * closed_form.trainable_parameters(run)
     assert two - one == pytest.approx(gradients, rel=0.1)
     assert three - two == pytest.approx(0, abs=0.1 * gradients)

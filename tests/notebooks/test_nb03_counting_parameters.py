@@ -1,8 +1,8 @@
 """Notebook 03's figure of recipes."""
 
+from labsupport.configs.model_configs import find
 from labsupport.notebooks.nb03_counting_parameters import figures
 from labsupport.sizes import counting
-from labsupport.sizes.model_configs import find
 
 
 def test_recipes_are_told_by_rank():

@@ -6,10 +6,10 @@ import hypothesis.strategies as some
 import pytest
 from hypothesis import given, settings
 
+from labsupport.configs import model_configs
 from labsupport.core import dtypes
-from labsupport.memory.setup import METHODS, OPTIMIZERS, TRAINERS, Setup
 from labsupport.planning import closed_form
-from labsupport.sizes import model_configs
+from labsupport.setups.setup import METHODS, OPTIMIZERS, TRAINERS, Setup
 
 
 def test_a_token_keeps_288_kib_in_a_layer_of_the_8b_model():

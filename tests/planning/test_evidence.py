@@ -5,8 +5,8 @@ import json
 import pytest
 
 from labsupport.core.files import ROOT
-from labsupport.memory.setup import Setup, config_named
 from labsupport.planning import evidence, prose
+from labsupport.setups.setup import Setup, config_named
 from labsupport.sizes import gpus
 
 ROWS = evidence.rows()

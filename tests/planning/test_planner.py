@@ -6,12 +6,13 @@ import itertools
 import pytest
 
 from labsupport.allocations import streams
+from labsupport.configs import model_configs
 from labsupport.core import profiles
 from labsupport.core.files import LabError
-from labsupport.memory.setup import TRAINERS, Setup, checked, config_named
 from labsupport.planning import footprint, prose, suggesting
 from labsupport.planning.planner import plan
-from labsupport.sizes import gpus, model_configs
+from labsupport.setups.setup import TRAINERS, Setup, checked, config_named
+from labsupport.sizes import gpus
 
 # huggingface/peft, method_comparison/MetaMathQA/results at commit 5d602fdb, accelerator_memory_max in GiB:
 # L40S, Llama-3.2-3B. 640 tokens for the longest batch is the one thing that was fitted, to the first row.

@@ -5,10 +5,11 @@ import itertools
 
 import pytest
 
+from labsupport.configs import model_configs
+from labsupport.configs.model_configs import find
 from labsupport.core.files import LabError
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 from labsupport.sizes.counting import ALL_LINEAR
-from labsupport.sizes.model_configs import find
 
 NAMED = ("llama-2-7b", "llama-2-13b", "llama-3.1-8b", "llama-3-70b", "mistral-7b-v0.3", "qwen2.5-7b")
 SMALL = "smollm2-135m"

@@ -6,7 +6,7 @@ import statistics
 
 from labsupport.core import plots
 from labsupport.evaluation import first_steps, spectra
-from labsupport.notebooks.nb02_lora_math import spectrum_experiment
+from labsupport.experiments import spectrum_experiment
 
 RULES = {"alpha fixed": (plots.BLUE, "o"), "alpha = 2r": (plots.ORANGE, "s"), "rsLoRA": (plots.GREEN, "^")}
 

@@ -6,9 +6,9 @@ import itertools
 
 from labsupport import old_names
 from labsupport.checking.exercise import Exercise, told
+from labsupport.configs.model_configs import OWN_HEAD_DIM, find
 from labsupport.notebooks.nb03_counting_parameters.peft_exercises import compare_targets, unpacked
 from labsupport.sizes import counting
-from labsupport.sizes.model_configs import OWN_HEAD_DIM, find
 
 __all__ = ["compare_targets", "configurations", "lora_count", "model_parameters", "unpacked"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+from labsupport.configs import model_configs
 from labsupport.core import plots
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 
 GROUPS = {
     "embedding and head": (counting.OUTSIDE, plots.GREY),

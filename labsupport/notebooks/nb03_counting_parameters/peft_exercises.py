@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from labsupport.checking.exercise import Exercise, told
+from labsupport.configs.model_configs import OWN_HEAD_DIM, find
 from labsupport.sizes import counting
-from labsupport.sizes.model_configs import OWN_HEAD_DIM, find
 
 # ---------------------------------------------------------------- packed weights
 

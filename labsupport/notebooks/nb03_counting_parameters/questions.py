@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from labsupport.configs import model_configs
 from labsupport.core.text import number
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 from labsupport.teaching.questions import Choice, ChoiceQuestion, FreeQuestion, NumberQuestion
 
 LLAMA3 = model_configs.find("llama-3.1-8b")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from labsupport.configs import model_configs
 from labsupport.core import plots, schematics
-from labsupport.sizes import counting, model_configs
+from labsupport.sizes import counting
 
 UNIT = 512  # inputs or outputs to a unit of the page
 THICK = 1.1  # of A and B; drawn to scale at rank 16 they would be hairlines

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from labsupport.checking.exercise import Exercise, told
+from labsupport.configs import model_configs
 from labsupport.cost.operations import training_flops, weights_in_products
-from labsupport.sizes import counting, model_configs
-
-
-def _query_width(config):
-    return counting.block_shapes(config)["q_proj"][1]
-
+from labsupport.sizes import counting
 
 # ---------------------------------------------------------------- operations a token
 
@@ -31,7 +27,8 @@ def _operation_cases():
         ("smollm2-135m", 64, 512, True),
     ):
         config = model_configs.find(name)
-        scores = config["num_hidden_layers"] * 2 * length * _query_width(config)
+        queries = counting.block_shapes(config)["q_proj"][1]
+        scores = config["num_hidden_layers"] * 2 * length * queries
         blocks, head = weights_in_products(config)
         cases.append((blocks, head, counting.lora_count(config, rank), scores, checkpointing))
     return cases
@@ -120,9 +117,8 @@ def _named(binds):
 
 
 def _from_right(changed):
-    """A wrong answer `changed(hours, money, binds, arguments by name)`, which starts from the right one."""
-    names = ("steps", "tokens", "a_token", "weights", "kernels", "card", "rate")
-    return lambda *given: changed(*_priced(*given), dict(zip(names, given, strict=True)))
+    """A wrong answer `changed(hours, money, binds, rate)`, which starts from the right one."""
+    return lambda *given: changed(*_priced(*given), given[-1])
 
 
 def _with(**changes):
@@ -178,19 +174,19 @@ priced = Exercise(
         "The operations are those of one token: a step has `tokens` of them.",
         _with(steps=lambda given: 1),
         "That is one step: the run has `steps` of them.",
-        _from_right(lambda hours, money, binds, given: (60 * hours, money, binds)),
+        _from_right(lambda hours, money, binds, rate: (60 * hours, money, binds)),
         "The money is right, but the time is in minutes: an hour has 3600 seconds.",
-        _from_right(lambda hours, money, binds, given: (3600 * hours, money, binds)),
+        _from_right(lambda hours, money, binds, rate: (3600 * hours, money, binds)),
         "The money is right, but the time is in seconds.",
-        _from_right(lambda hours, money, binds, given: (60 * hours, 60 * money, binds)),
+        _from_right(lambda hours, money, binds, rate: (60 * hours, 60 * money, binds)),
         "You divide by 60: an hour has 3600 seconds.",
-        _from_right(lambda hours, money, binds, given: (3600 * hours, 3600 * money, binds)),
+        _from_right(lambda hours, money, binds, rate: (3600 * hours, 3600 * money, binds)),
         "Those are seconds: divide by 3600 before you multiply with the rate.",
-        _from_right(lambda hours, money, binds, given: (hours, hours / given["rate"], binds)),
+        _from_right(lambda hours, money, binds, rate: (hours, hours / rate, binds)),
         "Money is hours times the rate, not divided by it.",
-        _from_right(lambda hours, money, binds, given: (money, hours, binds)),
+        _from_right(lambda hours, money, binds, rate: (money, hours, binds)),
         "The other way round: hours first, then money.",
-        _from_right(lambda hours, money, binds, given: (round(hours, 2), round(money, 2), binds)),
+        _from_right(lambda hours, money, binds, rate: (round(hours, 2), round(money, 2), binds)),
         "It is rounded: return hours and money as they are.",
         _named(lambda parts: max(parts[:2])),
         "What binds is the longest of all three; starting the kernels can be it, too.",

@@ -1,17 +1,20 @@
-"""Notebook 05's exercises on memory, each with the mistakes people make. The references are napkin.py's."""
+"""Notebook 05's exercises on memory, each with the mistakes people make; the references: planning.napkin."""
 
 from __future__ import annotations
 
+from collections import namedtuple
+from dataclasses import replace
+
 from labsupport.checking.exercise import Exercise, told
-from labsupport.memory.setup import Setup
-from labsupport.notebooks.nb05_memory_and_cost import napkin
-from labsupport.sizes import counting, model_configs
+from labsupport.configs import model_configs
+from labsupport.planning import napkin
+from labsupport.setups.setup import Setup
+from labsupport.sizes import counting
 
 # ---------------------------------------------------------------- what a block keeps for a token
 
 
-def _block_keeps(config, rank, adapters):
-    return napkin.kept_by_block(config, rank, adapters)
+_block_keeps = napkin.kept_by_block
 
 
 def _too_much(by, only=tuple(napkin.ADAPTERS)):
@@ -115,34 +118,31 @@ block_keeps = Exercise(
 # ---------------------------------------------------------------- the peak
 
 
-def _moments(standing, kept, head, block, gradients, scratch, accumulates):
-    """The four moments, without what stands."""
-    earlier = gradients if accumulates else 0
-    return kept + head + earlier, kept + block + earlier, block + gradients, gradients + scratch
+_Given = namedtuple("_Given", "standing kept head block gradients scratch accumulates")
 
 
 def _of(changed):
-    """A wrong answer `changed(four moments, arguments by name)`."""
-    names = ("standing", "kept", "head", "block", "gradients", "scratch", "accumulates")
-    return lambda *values: changed(_moments(*values), dict(zip(names, values, strict=True)))
+    """A wrong answer `changed(four moments, arguments)`; the moments are without what stands."""
+    return lambda *values: changed(napkin.moments_of_step(*values[1:]), _Given(*values))
+
+
+def _above(changed):
+    """A wrong answer: `changed(four moments, arguments)` and what stands."""
+    return _of(lambda found, given: given.standing + changed(found, given))
 
 
 def _all_but(left_out):
     """A wrong answer that forgets one of the four moments."""
-    return _of(lambda found, given: given["standing"] + max(found[:left_out] + found[left_out + 1 :]))
+    return _above(lambda found, given: max(found[:left_out] + found[left_out + 1 :]))
 
 
 def _only(number):
-    return _of(lambda found, given: given["standing"] + found[number])
+    return _above(lambda found, given: found[number])
 
 
 def _again(**changes):
-    """A wrong answer that computes with other arguments: name -> function of all of them."""
-
-    def wrong(found, given):
-        return napkin.peak_of_step(**given | {name: change(given) for name, change in changes.items()})
-
-    return _of(wrong)
+    """A wrong answer that computes with other arguments."""
+    return lambda *values: napkin.peak_of_step(*_Given(*values)._replace(**changes))
 
 
 peak_of_step = Exercise(
@@ -160,15 +160,15 @@ peak_of_step = Exercise(
         (100, 300, 200, 150, 700, 90, False),
     ],
     mistakes=told(
-        _of(lambda found, given: sum(given.values()) - given["accumulates"]),
+        _of(lambda found, given: sum(given) - given.accumulates),
         "That is the sum of all parts: they are not all there at the same moment.",
-        _of(lambda found, given: given["standing"] + sum(found)),
+        _above(lambda found, given: sum(found)),
         "You add the moments; the peak is the largest of them.",
         _of(lambda found, given: max(found)),
         "What stands is missing: it is there at every moment.",
-        _of(lambda found, given: max(given["standing"], *found)),
+        _of(lambda found, given: max(given.standing, *found)),
         "What stands, stands during all of the moments: add it to the largest.",
-        _of(lambda found, given: max(given["standing"] + found[0], *found[1:])),
+        _of(lambda found, given: max(given.standing + found[0], *found[1:])),
         "What stands is there at all four moments, not at the loss alone.",
         _only(0),
         "That is the loss alone: three other moments compete with it.",
@@ -184,48 +184,27 @@ peak_of_step = Exercise(
         "The end of the backward pass is missing: all gradients are there, and one block is computed again.",
         _all_but(3),
         "The optimizer's step is missing: all gradients are there, and its scratch beside them.",
-        _of(lambda found, given: given["standing"] + max(found[0], found[3])),
+        _above(lambda found, given: max(found[0], found[3])),
         "Both moments of the backward pass are missing: while a block goes back, it needs `block`.",
-        _again(accumulates=lambda given: False),
+        _again(accumulates=False),
         "With accumulation the gradients of earlier micro-batches are there at the loss and on the first "
         "block's way back, too.",
-        _again(accumulates=lambda given: True),
+        _again(accumulates=True),
         "Without accumulation there are no gradients yet at the loss.",
-        _of(
-            lambda found, given: (
-                given["standing"]
-                + max(
-                    found[0],
-                    given["kept"] + given["block"],
-                    *found[2:],
-                )
-            )
-        ),
+        _above(lambda found, given: max(found[0], given.kept + given.block, *found[2:])),
         "Earlier gradients do not go when the backward pass begins: they are there on the first block's way "
         "back as well.",
-        _of(
-            lambda found, given: (
-                given["standing"]
-                + max(
-                    *found[:2],
-                    found[2] + given["accumulates"] * given["gradients"],
-                    found[3] + given["accumulates"] * given["gradients"],
-                )
-            )
+        _above(
+            lambda found, given: max(*found[:2], max(found[2:]) + given.accumulates * given.gradients),
         ),
         "Accumulating adds into the gradients that are there; there is never a second set of them.",
-        _of(lambda found, given: given["standing"] + max(*found, found[2] + given["kept"])),
+        _above(lambda found, given: max(*found, found[2] + given.kept)),
         "When the last block goes back, what the others kept is gone: it was freed on the way.",
-        _of(lambda found, given: given["standing"] + max(*found, found[1] + given["head"])),
+        _above(lambda found, given: max(*found, found[1] + given.head)),
         "What the head needs is gone before the first block goes back.",
-        _of(
-            lambda found, given: (
-                given["standing"]
-                + max(given["kept"], given["head"], given["block"], given["gradients"], given["scratch"])
-            )
-        ),
+        _above(lambda found, given: max(given[1:6])),
         "You take the largest part; at each moment several parts are there: add them first.",
-        _of(lambda found, given: given["standing"] + min(found)),
+        _above(lambda found, given: min(found)),
         "The peak is the largest of the moments.",
     ),
     hints=[
@@ -241,40 +220,25 @@ peak_of_step = Exercise(
 # ---------------------------------------------------------------- LoRA or QLoRA for a card
 
 
-def _peak(config, trainer, method, rank, rows, length):
-    run = Setup(config, method, rank, batch=rows, length=length, padded=False, trainer=trainer)
-    return napkin.on_paper(run)
-
-
-def _method_for_card(config, trainer, rank, length, usable, peak=_peak, methods=("lora", "qlora")):
-    for method in methods:
-        rows = 0
-        while peak(config, trainer, method, rank, rows + 1, length) <= usable:
-            rows += 1
-        if rows:
-            return method, rows
-    return "neither", 0
-
-
 def _by_another(peak):
-    """A wrong answer that chooses by another peak, a function as `_peak`."""
-    return lambda *given: _method_for_card(*given, peak)
+    """A wrong answer that chooses by another peak, a function of the run."""
+    return lambda *given: napkin.method_for_card(*given, peak)
 
 
 def _changed(change):
     """A wrong answer `change(method, rows, length)`, which starts from the right one."""
-    return lambda *given: change(*_method_for_card(*given), given[3])
+    return lambda *given: change(*napkin.method_for_card(*given), given[3])
 
 
 def _most_rows(*given):
     """The method with which more rows fit."""
-    found = [_method_for_card(*given, methods=(name,)) for name in ("lora", "qlora")]
+    found = [napkin.method_for_card(*given, methods=(name,)) for name in ("lora", "qlora")]
     return max(found, key=lambda answer: answer[1])
 
 
 def _card_cases():
     llama2, llama3 = model_configs.find("llama-2-7b"), model_configs.find("llama-3.1-8b")
-    exact = _peak(llama3, "sft", "lora", 16, 3, 1000)
+    exact = napkin.on_paper(Setup(llama3, "lora", 16, batch=3, length=1000, padded=False, trainer="sft"))
     return [
         (llama3, "sft", 16, 1000, exact),  # three rows fit exactly
         (llama3, "sft", 16, 2048, 16.5e9),
@@ -290,20 +254,20 @@ def _card_cases():
 
 method_for_card = Exercise(
     name="memory_and_cost.method_for_card",
-    reference=lambda config, trainer, rank, length, usable: _method_for_card(
+    reference=lambda config, trainer, rank, length, usable: napkin.method_for_card(
         config, trainer, rank, length, usable
     ),
     cases=_card_cases,
     mistakes=told(
-        lambda *given: _method_for_card(*given, methods=("qlora", "lora")),
+        lambda *given: napkin.method_for_card(*given, methods=("qlora", "lora")),
         "You try QLoRA first: plain LoRA is the better choice wherever one row fits with it.",
         _most_rows,
         "You take the method with more rows; plain LoRA comes first if at least one row fits.",
-        lambda *given: _method_for_card(*given, methods=("lora",)),
+        lambda *given: napkin.method_for_card(*given, methods=("lora",)),
         "QLoRA is never tried: it comes second, where not one row fits with LoRA.",
-        lambda config, trainer, *rest: _method_for_card(config, "plain", *rest),
+        lambda config, trainer, *rest: napkin.method_for_card(config, "plain", *rest),
         "The trainer is an argument, and you plan a plain loop for all: TRL's makes no full logits.",
-        lambda config, trainer, *rest: _method_for_card(config, "sft", *rest),
+        lambda config, trainer, *rest: napkin.method_for_card(config, "sft", *rest),
         "The trainer is an argument, and you plan TRL's for all: a plain loop makes full logits.",
         _changed(lambda method, rows, length: (method, min(rows, 1))),
         "The method is right; the rows are the most that fit, not one.",
@@ -313,9 +277,9 @@ method_for_card = Exercise(
         "One row too few: the next one would still fit.",
         _changed(lambda method, rows, length: (method, rows * length)),
         "Those are tokens: divide by the tokens of a row.",
-        _by_another(lambda *run: _peak(*run) * (1 + 1e-12)),
+        _by_another(lambda run: napkin.on_paper(run) * (1 + 1e-12)),
         "A peak of exactly the usable bytes fits: compare with <=.",
-        _by_another(lambda config, trainer, method, rank, *rest: _peak(config, trainer, method, 16, *rest)),
+        _by_another(lambda run: napkin.on_paper(replace(run, rank=16))),
         "The rank is an argument: adapters, their moments and their gradients grow with it.",
     ),
     hints=[

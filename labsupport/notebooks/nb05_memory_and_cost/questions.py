@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from labsupport.configs import model_configs
 from labsupport.core.text import number
 from labsupport.cost import step_time
-from labsupport.memory.setup import Setup
-from labsupport.notebooks.nb05_memory_and_cost import napkin
-from labsupport.planning import closed_form
-from labsupport.sizes import gpus, model_configs
+from labsupport.planning import closed_form, napkin
+from labsupport.setups.setup import Setup
+from labsupport.sizes import gpus
 from labsupport.teaching.questions import Choice, ChoiceQuestion, FreeQuestion, NumberQuestion
 
 MISTRAL = Setup(model_configs.find("mistral-7b-v0.3"), batch=1, length=4096, padded=False, trainer="sft")
@@ -26,11 +26,6 @@ def _megabytes_a_token(trainer: str) -> float:
     """What a token adds to the peak of LoRA with checkpointing, in MB."""
     run = replace(MISTRAL, trainer=trainer)
     return (napkin.on_paper(replace(run, batch=2)) - napkin.on_paper(run)) / run.length / 1e6
-
-
-def _gb_less_with_trl() -> float:
-    """How much the peak of MOVED falls, in GB."""
-    return (napkin.on_paper(MOVED) - napkin.on_paper(replace(MOVED, trainer="sft"))) / 1e9
 
 
 def _time_of(card: str = "a100-80", **options) -> str:
@@ -70,7 +65,7 @@ QUESTIONS = [
         text="QLoRA (rank 16, all linear layers, checkpointing) of Qwen2.5-7B, 152,064 words, runs in a loop "
         "of your own with 2 packed rows of 4,096 tokens. You move it to TRL's SFTTrainer. By how many GB "
         "(10^9 bytes) does the peak fall? Your napkin, `on_paper`, can tell.",
-        answer=_gb_less_with_trl,
+        answer=lambda: (napkin.on_paper(MOVED) - napkin.on_paper(replace(MOVED, trainer="sft"))) / 1e9,
         tolerance=0.06,
         unit="GB",
         why="The tower of 14 bytes x 152,064 x 8,192 tokens, 17.4 GB, goes. But the peak does not fall by "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from matplotlib.patches import Polygon
-
 from labsupport.core import plots, schematics
+from labsupport.core.schematics import area, arrow, label, words
 
 PHASES = {"forward": (8, 38), "loss": (38, 50), "backward": (50, 84), "optimizer": (84, 98)}  # left and right
 GROUND, WEIGHTS, STATE = 5, 16, 20  # heights: the page's ground, the top of the weights, of what is trained
@@ -28,17 +27,17 @@ def draw():
     label(axes, (53, 18), "adapters and Adam's moments: there all the time", "black")
     label(axes, (39, 23), "kept inputs", "white")
     label(axes, (44, 38), "full\nlogits", "black")
-    schematics.words(axes, (36, 41), "dashed: in a\nplain loop only", align="right")
-    schematics.words(axes, (53, 41), "one block at a time, computed again", align="left")
-    schematics.arrow(axes, (60, 39), (57.5, 35.5))
-    schematics.words(axes, (22, 32), "a tile of the logits")
-    schematics.arrow(axes, (34, 31), (39.4, 29))
+    words(axes, (36, 41), "dashed: in a\nplain loop only", align="right")
+    words(axes, (53, 41), "one block at a time, computed again", align="left")
+    arrow(axes, (60, 39), (57.5, 35.5))
+    words(axes, (22, 32), "a tile of the logits")
+    arrow(axes, (34, 31), (39.4, 29))
     label(axes, (91, 22), "gradients", "white")
-    schematics.words(axes, (92, 30.5), "scratch")
+    words(axes, (92, 30.5), "scratch")
     for name, (left, right) in PHASES.items():
-        schematics.words(axes, ((left + right) / 2, 2.6), name)
-        schematics.arrow(axes, (left, 0.8), (right, 0.8))
-    schematics.words(axes, (4, 26), "memory", rotation=90)
+        words(axes, ((left + right) / 2, 2.6), name)
+        arrow(axes, (left, 0.8), (right, 0.8))
+    words(axes, (4, 26), "memory", rotation=90)
     return axes
 
 
@@ -58,14 +57,3 @@ def floor(place: float) -> float:
     """The height of kept inputs and gradients together at a place of the backward pass."""
     left, right = PHASES["backward"]
     return KEPT + (STATE + 4 - KEPT) * (place - left) / (right - left)
-
-
-def area(axes, corners: list[tuple], fill: str, dashed: bool = False) -> None:
-    """A filled shape with a grey edge."""
-    line = {"linestyle": "--" if dashed else "-", "linewidth": 1.2}
-    axes.add_patch(Polygon(corners, facecolor=fill, edgecolor=schematics.INK, **line))
-
-
-def label(axes, place: tuple, text: str, ink: str) -> None:
-    """Words inside a filled shape."""
-    axes.text(*place, text, ha="center", va="center", color=ink, fontsize=13)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labsupport.configs import quantized
 from labsupport.core.files import LabError
-from labsupport.sizes import quantized
 
 NF4 = quantized.AS_PUBLISHED
 

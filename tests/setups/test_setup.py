@@ -9,10 +9,11 @@ from family_configs import small
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labsupport.configs import model_configs, quantized
 from labsupport.core.files import LabError
-from labsupport.memory import setup as runs
-from labsupport.memory.setup import Setup, checked, config_named, split_targets
-from labsupport.sizes import counting, model_configs, quantized
+from labsupport.setups import setup as runs
+from labsupport.setups.setup import Setup, checked, config_named, split_targets
+from labsupport.sizes import counting
 
 CONFIG = model_configs.find("smollm2-135m")
 QUANTISED = CONFIG | {"quantization_config": dict(quantized.AS_PUBLISHED)}

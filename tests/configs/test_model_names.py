@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labsupport.configs import model_configs, model_names, quantized
 from labsupport.core.files import LabError
-from labsupport.sizes import model_configs, model_names, quantized
 
 
 @pytest.mark.parametrize(

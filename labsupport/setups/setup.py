@@ -6,11 +6,12 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
+from labsupport.configs import architectures, model_configs, quantized
 from labsupport.core import dtypes
 from labsupport.core.files import LabError, nearest_first
 from labsupport.core.numbers import real, shown, whole
-from labsupport.memory import limits, spellings
-from labsupport.sizes import architectures, counting, model_configs, quantized
+from labsupport.setups import limits, spellings
+from labsupport.sizes import counting
 
 METHODS = ("lora", "qlora", "dora", "qdora", "rslora", "full")
 FOUR_BIT = ("qlora", "qdora")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from labsupport.configs import architectures
 from labsupport.core.files import LabError
-from labsupport.sizes import architectures, counting
+from labsupport.sizes import counting
 
 if TYPE_CHECKING:
-    from labsupport.memory.setup import Setup
+    from labsupport.setups.setup import Setup
 
 EAGER_ONLY = ("gemma2",)  # soft-capped scores: no sdpa (transformers 5.23, modeling_gemma2.py)
 

@@ -1,13 +1,16 @@
-"""The planner that the notebook builds on a napkin: the worked solutions of its exercises on memory.
+"""The planner that notebook 05 builds on a napkin: the worked solutions of its exercises on memory.
 
-All sizes are bytes. LoRA and QLoRA on all linear layers, bfloat16, packed rows. tests/notebooks/
-test_nb05_memory_and_cost.py holds it to the traced step.
+All sizes are bytes. LoRA and QLoRA on all linear layers, bfloat16, packed rows. test_napkin.py holds it to
+the traced step.
 """
 
 from __future__ import annotations
 
-from labsupport.memory.setup import Setup
+from collections.abc import Callable
+from dataclasses import replace
+
 from labsupport.planning import closed_form
+from labsupport.setups.setup import Setup
 from labsupport.sizes import counting
 
 # How a trainer has its adapters: (method, trainer) of a run that has them so.
@@ -21,22 +24,18 @@ def kept_by_block(config: dict, rank: int, adapters: str) -> int:
     return closed_form.activation_bytes(run)
 
 
-def peak_of_step(
-    standing: float,
-    kept: float,
-    head: float,
-    block: float,
-    gradients: float,
-    scratch: float,
-    accumulates: bool,
-) -> float:
-    """The most that is there at any of four moments of a step; arguments as in the notebook's exercise 2."""
+def moments_of_step(
+    kept: float, head: float, block: float, gradients: float, scratch: float, accumulates: bool
+) -> tuple[float, float, float, float]:
+    """What is there beyond what stands: at the loss, on the first block's way back, on the last block's, in
+    the optimizer's step. Arguments as in the notebook's exercise 2."""
     earlier = gradients if accumulates else 0
-    loss = kept + head + earlier
-    first_back = kept + block + earlier
-    last_back = block + gradients
-    step = gradients + scratch
-    return standing + max(loss, first_back, last_back, step)
+    return kept + head + earlier, kept + block + earlier, block + gradients, gradients + scratch
+
+
+def peak_of_step(standing: float, *parts: float, **named: float) -> float:
+    """The most that is there at any of the four moments; arguments after the first as `moments_of_step`."""
+    return standing + max(moments_of_step(*parts, **named))
 
 
 def adapters_of(run: Setup) -> str:
@@ -62,6 +61,26 @@ def on_paper(run: Setup) -> float:
         scratch=trained if plain else 0,
         accumulates=run.accumulation > 1,
     )
+
+
+def method_for_card(
+    config: dict,
+    trainer: str,
+    rank: int,
+    length: int,
+    usable: float,
+    peak: Callable[[Setup], float] = on_paper,
+    methods: tuple[str, ...] = ("lora", "qlora"),
+) -> tuple[str, int]:
+    """(the first of the methods with which a row fits, the most rows that do), or ("neither", 0). A run fits
+    if its `peak` is at most the usable bytes."""
+    for method in methods:
+        run, rows = Setup(config, method, rank, length=length, padded=False, trainer=trainer), 0
+        while peak(replace(run, batch=rows + 1)) <= usable:
+            rows += 1
+        if rows:
+            return method, rows
+    return "neither", 0
 
 
 def head_bytes(run: Setup) -> float:

@@ -1,7 +1,7 @@
 """The model families whose sizes the course knows: the layers of a block, and what a config.json leaves out.
 
-Names and shapes as transformers 5 has them (its modeling files); no torch. tests/sizes/test_architectures.py
-holds them to the models that transformers builds, and the defaults to its configuration classes.
+Names and shapes as transformers 5 has them (its modeling files). tests/configs/test_architectures.py holds
+them to the models that transformers builds, and the defaults to its configuration classes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import sys
 import types
 from pathlib import PurePath
 
-from labsupport.core import source_code
+from labsupport.fingerprints import source_code
 
 PLAIN = (str, int, bool, type(None))
 

@@ -1,4 +1,4 @@
-"""The figures of notebook 05 on cost."""
+"""Figures of time: tokens a second over the tokens of a step, and the range beside published times."""
 
 from __future__ import annotations
 

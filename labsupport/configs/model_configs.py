@@ -7,9 +7,9 @@ import functools
 import json
 from pathlib import Path
 
+from labsupport.configs import architectures, config_fields, config_file, model_names, quantized
 from labsupport.core.files import DATA, LabError, nearest_first
 from labsupport.core.numbers import shown
-from labsupport.sizes import architectures, config_fields, config_file, model_names, quantized
 
 KEYS_AS_HEADS = ("llama", "phi3", "granite")  # if a file does not name num_key_value_heads; others: a number
 NEAREST = 8  # of the known models, named to somebody whose model is not known

@@ -15,8 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labsupport.core.describing import describe, digest
 from labsupport.evaluation import scoring
+from labsupport.fingerprints.describing import describe, digest
 from labsupport.tasks import tickets
 
 
@@ -153,7 +153,7 @@ def test_what_leads_back_to_itself_comes_to_an_end():
 
 def test_another_process_describes_it_alike():
     program = (
-        "from labsupport.core.describing import digest; from labsupport.evaluation import scoring\n"
+        "from labsupport.fingerprints.describing import digest; from labsupport.evaluation import scoring\n"
         "print(digest(scoring.score), digest({'b', 'a', 'c'}))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

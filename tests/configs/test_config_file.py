@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labsupport.configs import config_file, model_configs
 from labsupport.core.files import LabError
-from labsupport.sizes import config_file, model_configs
 
 LLAMA = {
     "model_type": "llama",

@@ -1,17 +1,17 @@
 """What the fields of a config.json must hold: a table by kind of value, for all architectures of the course.
 
 Only these fields reach a model. The rest of such a file (token ids, `use_cache`, `transformers_version` and
-so on) changes nothing that is counted or planned. tests/sizes/test_config_fields.py holds the table to those
-of transformers' configuration classes.
+so on) changes nothing that is counted or planned. tests/configs/test_config_fields.py holds the table to
+those of transformers' configuration classes.
 """
 
 from __future__ import annotations
 
 import functools
 
+from labsupport.configs import rope
 from labsupport.core.files import LabError, nearest_first
 from labsupport.core.numbers import real, shown, whole
-from labsupport.sizes import rope
 
 # Fields that count something: the least and the most. The most are far beyond any model that was published,
 # and keep every product of them countable.

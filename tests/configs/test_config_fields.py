@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labsupport.configs import architectures, config_fields, model_configs, rope
 from labsupport.core.files import LabError
-from labsupport.sizes import architectures, config_fields, model_configs, rope
 
 GOOD = {
     "model_type": "llama",

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labsupport.configs import rope
 from labsupport.core.files import LabError
-from labsupport.sizes import rope
 
 LONG = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2, 3.5]}
 

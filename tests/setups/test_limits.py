@@ -4,8 +4,8 @@ import pytest
 from family_configs import small
 
 from labsupport.core.files import LabError
-from labsupport.memory import limits
-from labsupport.memory.setup import Setup, checked
+from labsupport.setups import limits
+from labsupport.setups.setup import Setup, checked
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 

@@ -1,13 +1,12 @@
-"""The figures of notebook 05 on memory."""
+"""Figures of memory: over a step, by what it is made of, beside what others published, and on a card."""
 
 from __future__ import annotations
 
 from labsupport.allocations import moments, streams
 from labsupport.allocations.streams import GIB
 from labsupport.core import plots
-from labsupport.memory.setup import FOUR_BIT, Setup
-from labsupport.notebooks.nb05_memory_and_cost import step
 from labsupport.planning import evidence, footprint
+from labsupport.setups.setup import FOUR_BIT, Setup
 from labsupport.sizes import gpus
 
 # From the ground up: what stands first, what comes and goes above it. As in the drawing at the head.
@@ -167,7 +166,7 @@ def against_a_card(runs: dict[str, list[Setup]], card: gpus.Card, title: str):
 
 def bar(setup: Setup, card: gpus.Card) -> list[float]:
     """GiB: the parts allocated at the peak, what is reserved beyond them, CUDA's context."""
-    stream = step.traced(setup)
+    stream = footprint.stream_of(setup)
     peak = streams.peak(stream)
     idle = footprint.reserved_bytes(setup, stream, card) - peak.bytes
     return [*stacked(peak.split), max(0, idle) / GIB, footprint.CONTEXT_GIB]

@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 from family_configs import FAMILIES, small
 
+from labsupport.configs import architectures, model_configs
 from labsupport.core.files import LabError
-from labsupport.sizes import architectures, counting, model_configs
+from labsupport.sizes import counting
 
 VISION = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27}
 VISION |= {"num_attention_heads": 16, "image_size": 896, "patch_size": 14, "vision_use_head": False}

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from labsupport.configs import model_configs
 from labsupport.core.files import LabError
-from labsupport.sizes import model_configs
 
 GOOD = {
     "model_type": "llama",
@@ -27,7 +27,7 @@ def write(folder, content):
 
 
 def test_importing_loads_no_torch():
-    modules = "labsupport.sizes.model_configs, labsupport.sizes.counting"
+    modules = "labsupport.configs.model_configs, labsupport.sizes.counting"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,0 +1,1 @@
+"""What is trained and how, in one vocabulary, and what of it cannot be: no torch."""
