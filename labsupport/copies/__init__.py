@@ -1,0 +1,1 @@
+"""Checks of rows against each other: duplicates, near copies, leaks into the evaluation."""

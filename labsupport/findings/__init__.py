@@ -1,0 +1,1 @@
+"""What checks yield: rules, evidence, and what a check gets to see."""

@@ -1,0 +1,141 @@
+"""What `lab.py preflight` was asked for, opened: files, settings, tokenizer; then looked at."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from labsupport.core.files import short
+from labsupport.findings.check import Run
+from labsupport.preflight import runner
+from labsupport.training_data.forms import Form, find_form, to_record
+from labsupport.training_data.reading import Rows
+from labsupport.training_data.record import Record
+
+FIRST = 100  # rows from which a file's form is told
+SHOW_EVERY = 1000  # rows between two states of the progress line
+
+
+@dataclass
+class Session:
+    """One preflight. form, eval_form: of the two files; those of the evaluation are None without one."""
+
+    run: Run
+    form: Form
+    eval_form: Form | None = None
+
+    def inspect(self) -> runner.Report:
+        """Look at everything once."""
+        views = None
+        if self.run.tokenizer is not None:
+            from labsupport.token_checks import trainer_view
+
+            def views(records):
+                return trainer_view.views(records, self.run.tokenizer, self.run.recipe)
+
+        return runner.inspect(self.run, self.records(), self.eval_records(), views)
+
+    def records(self) -> Iterator[Record]:
+        """The rows of the data, from the first one on; a progress line at a terminal."""
+        return records_of(self.run.data, self.form)
+
+    def eval_records(self) -> Iterator[Record]:
+        """The rows of the evaluation."""
+        return iter(()) if self.run.eval is None else records_of(self.run.eval, self.eval_form)
+
+
+def opened(asked: argparse.Namespace) -> Session:
+    """The session of a command line (the arguments of `lab.py preflight`). LabError for bad input."""
+    data = Path(asked.data)
+    form = form_of(data, asked.prompt_column, asked.completion_column)
+    run = Run(data, form.name, gpu=asked.gpu, rate=asked.rate, notes=list(form.said))
+    session = Session(run, form)
+    if asked.eval:
+        run.eval = Path(asked.eval)
+        session.eval_form = form_of(run.eval, *columns_of_eval(run.eval, asked))
+    if asked.config:
+        from labsupport.settings_checks import recipe
+
+        run.recipe = recipe.read(asked.config)
+    check_card(asked)
+    take_tokenizer(run, asked)
+    return session
+
+
+OPTIONS = {"eval": None, "config": None, "model": None, "prompt_column": None, "completion_column": None}
+OPTIONS |= {"gpu": None, "rate": None}
+
+
+def look(data: str | Path, **options) -> runner.Report:
+    """What `lab.py preflight` finds; options as there: eval="test.jsonl", prompt_column="question" and so on."""
+    if unknown := options.keys() - OPTIONS:
+        raise TypeError(f"look() has no option {', '.join(sorted(unknown))}. It has {', '.join(OPTIONS)}.")
+    return opened(argparse.Namespace(data=data, **(OPTIONS | options))).inspect()
+
+
+def form_of(path: Path, prompt: str | None, completion: str | None) -> Form:
+    """The form of a file's rows, told from the first of them."""
+    raws = [raw for _, _, raw in itertools.islice(Rows(path), FIRST)]
+    return find_form(raws, prompt, completion, short(path))
+
+
+def columns_of_eval(path: Path, asked) -> tuple[str | None, str | None]:
+    """The columns that the options name, where the evaluation has them: it may be of another form."""
+    first = next(iter(Rows(path)))[2]
+    both = (asked.prompt_column, asked.completion_column)
+    return both if all(column in first for column in both) else (None, None)
+
+
+def check_card(asked) -> None:
+    """LabError for a card that nobody knows or a rate that is none."""
+    from labsupport.core import numbers
+    from labsupport.sizes import gpus
+
+    if asked.gpu is not None:
+        gpus.find(asked.gpu)
+    if asked.rate is not None:
+        numbers.real(asked.rate, "rate (money an hour)")
+
+
+def take_tokenizer(run: Run, asked) -> None:
+    """Give the run its model's tokenizer: --model's, the settings', or the course's."""
+    from labsupport.core import upstream
+    from labsupport.preflight import tokenizers
+    from labsupport.token_checks import trainer_view
+
+    upstream.quiet_known_noise()
+    of_recipe = run.recipe.get("model_name_or_path") if run.recipe is not None else None
+    run.model = asked.model or of_recipe
+    run.tokenizer, said = tokenizers.of_model(run.model, of_settings=not asked.model)
+    if said:
+        run.notes.append(said)
+    if run.tokenizer is not None:
+        run.tokenizer = trainer_view.as_trained(run.tokenizer, run.recipe)
+
+
+def records_of(path: Path, form: Form) -> Iterator[Record]:
+    """The rows of a file as records."""
+    rows = Rows(path)
+    at_terminal = sys.stderr.isatty()
+    for number, where, raw in rows:
+        if at_terminal and number % SHOW_EVERY == 0:
+            print(f"\r{short(path)}: {100 * rows.fraction:3.0f} %", end="", file=sys.stderr, flush=True)
+        yield to_record(number, where, raw, form)
+    if at_terminal:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def mended(session: Session, out: Path) -> str:
+    """Write the mended copy; a sentence on what was changed. LabError where it cannot be written."""
+    from labsupport.copies.duplicate_checks import leaks_into
+    from labsupport.training_data import fixing
+
+    run = session.run
+    inputs = [path for path in (run.data, run.eval) if path is not None]
+    leaks = leaks_into(session.eval_records(), session.records())
+    changes = fixing.fix(session.records(), out, session.form, leaks, inputs)
+    return f"Mended copy: {changes.in_words()}"

@@ -1,0 +1,75 @@
+"""Checks of a file's columns: forms that TRL does not read, and columns that it takes for something else."""
+
+from __future__ import annotations
+
+from labsupport.findings.check import Check
+from labsupport.findings.finding import Rule, hit
+from labsupport.training_data.messages import is_messages
+
+CONVERTED = Rule(
+    "form-not-of-trl",
+    "note",
+    "TRL's trainer does not know these columns, so it stops, or trains on something else.",
+    "Train on what --fix writes, or rename and convert the columns yourself.",
+)
+AS_TEXT = Rule(
+    "messages-as-text",
+    "error",
+    "The trainer takes a list that is written as a text for plain text: no template, no turns.",
+    "Parse the column into lists of messages; --fix does.",
+)
+HIDING = Rule(
+    "prompt-hides-the-rest",
+    "error",
+    "TRL looks for `prompt` before it looks for messages or text, and stops where there is no `completion`.",
+    "Remove or rename the column `prompt`.",
+)
+TAKING_THE_END = Rule(
+    "text-takes-the-end",
+    "error",
+    "TRL then puts the end token behind `text`, and the completions that it trains on have none.",
+    "Remove or rename the column `text`.",
+)
+RULES = (CONVERTED, AS_TEXT, HIDING, TAKING_THE_END)
+
+
+class Columns(Check):
+    """The columns of the rows. Each fault is told once, at its first row: files have one set of columns."""
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.told = set()
+
+    def see(self, record):
+        if record.faults or not isinstance(record.raw, dict):
+            return
+        for rule in faults_of_columns(record):
+            if rule not in self.told:
+                self.told.add(rule)
+                yield hit(rule, record, f"columns: {', '.join(map(str, record.raw))}")
+
+
+def faults_of_columns(record):
+    """The rules that a row's columns break."""
+    raw = record.raw
+    if record.form in ("alpaca", "sharegpt") or is_renamed(record):
+        yield CONVERTED
+    if record.text is None and any(is_text_of_messages(value) for value in raw.values()):
+        yield AS_TEXT
+    if "prompt" in raw and record.form in ("messages", "text"):
+        yield HIDING
+    if record.form == "prompt_completion" and not record.chat and isinstance(raw.get("text"), str):
+        yield TAKING_THE_END
+
+
+def is_renamed(record) -> bool:
+    """Whether prompt and completion have other names in the file."""
+    return record.form == "prompt_completion" and not {"prompt", "completion"} <= record.raw.keys()
+
+
+def is_text_of_messages(value) -> bool:
+    """Whether a cell holds messages, written as a text."""
+    return isinstance(value, str) and is_messages(value) is not None
+
+
+CHECKS = (Columns,)

@@ -1,0 +1,1 @@
+"""Checks of a fine-tune's settings: names, values, memory, money."""

@@ -1,0 +1,1 @@
+"""What the trainer makes of a row, and checks of that: templates, marks, loss, length."""

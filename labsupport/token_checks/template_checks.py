@@ -1,0 +1,220 @@
+"""Checks of the chat template: whether there is one, what it does to the rows, where it ends a turn."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from labsupport.findings.check import Check
+from labsupport.findings.finding import Hit, Rule, hit, hit_whole
+from labsupport.token_checks.chat_markers import control_tokens, rendered_as, template_of, whole, wrapped_in
+from labsupport.token_checks.trainer_view import extras
+from labsupport.training_data.record import content_of
+
+NO_TEMPLATE = Rule(
+    "no-chat-template",
+    "error",
+    "The rows are conversations and the tokenizer, like a base model's, has no chat template: the run stops.",
+    "Take the instruct model, or set chat_template_path, or write prompt and completion as strings.",
+)
+REFUSED = Rule(
+    "template-refuses-row",
+    "error",
+    "The model's chat template raises an error at the row, and the trainer stops.",
+    "Bring the roles into the order that the template asks for.",
+)
+SYSTEM_DROPPED = Rule(
+    "system-dropped",
+    "warning",
+    "The template leaves the system message out of the row, so the model is trained without it.",
+    "Put the system message's text before the first user's.",
+)
+THINKING_DROPPED = Rule(
+    "thinking-dropped",
+    "warning",
+    "The template leaves out the thoughts of the last answer: the model learns to answer without thinking.",
+    "Write the thoughts where the template looks for them, or take them out of the data.",
+)
+EARLIER_THINKING = Rule(
+    "earlier-thinking-dropped",
+    "note",
+    "The template leaves out the thoughts of earlier answers; these are trained without thoughts.",
+    "To train every answer with its thoughts, make each the last one of a row of its own.",
+)
+MISSING_BOS = Rule(
+    "missing-bos",
+    "warning",
+    "The tokenizer begins every text with BOS, as the model was trained; the template does not write it.",
+    "Begin the template with {{ bos_token }}.",
+)
+END_NOT_TRAINED = Rule(
+    "end-not-trained",
+    "error",
+    "No token that ends the answer is in the loss, so the model never learns to stop.",
+    "Take a template that writes the end token after each answer, inside its {% generation %} markers.",
+)
+END_IS_NOT_EOS = Rule(
+    "end-of-turn-not-eos",
+    "warning",
+    "Answers end with another token than the tokenizer's EOS, so generation, which stops at EOS, may run on.",
+    "Set eos_token in the settings to the template's end of turn, and so generation_config.eos_token_id.",
+)
+TEMPLATE_SKIPPED = Rule(
+    "template-skipped",
+    "warning",
+    "Bare strings go to the model without its chat template, in a form that its chats never have.",
+    "Write prompt and completion as messages; only a base model takes strings as they are.",
+)
+BARE_STRINGS = Rule(
+    "bare-strings",
+    "note",
+    "The trainer uses no chat template on bare strings: right for a base model, wrong for a chat model.",
+    "For a chat model write prompt and completion as messages; --model says which model it is.",
+)
+RULES = (
+    NO_TEMPLATE, REFUSED, SYSTEM_DROPPED, THINKING_DROPPED, EARLIER_THINKING, MISSING_BOS,
+    END_NOT_TRAINED, END_IS_NOT_EOS, TEMPLATE_SKIPPED, BARE_STRINGS,
+)  # fmt: skip
+
+KINDS = 2_000  # sequences of roles whose rendering is remembered; a template's refusals hang on them
+THOUGHT = re.compile(r"<think>\s*(\S.*?)\s*</think>", re.DOTALL)
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+# Ends of turn of published models whose EOS is another, and whose generation_config stops at both.
+STOPS_TOO = {"<end_of_turn>", "<|end|>", "<turn|>"}
+
+
+class Rendering(Check):
+    """Whether the template takes the conversations, and what it leaves out."""
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.known, self.told = {}, False
+
+    def see(self, record):
+        if self.run.tokenizer is None or record.text is not None or not record.chat or record.faults:
+            return
+        if not template_of(self.run.tokenizer):
+            if not self.told:
+                yield hit_whole(NO_TEMPLATE, f"{self.run.model or 'the tokenizer'} has no chat template")
+            self.told = True
+            return
+        kind = tuple((m.get("role"), bool(content_of(m))) for m in record.messages)
+        if kind not in self.known and len(self.known) < KINDS:
+            self.known[kind] = self.look(record)
+        if found := self.known.get(kind):
+            yield hit(found[0], record, found[1])
+        elif kind in self.known and (rule := self.thoughts_lost(record)):
+            yield hit(rule, record, record.answers[-1] or str(record.messages[-1]))
+
+    def look(self, record):
+        """What becomes of a row of these roles: None if all is well, else the rule and what to say."""
+        try:
+            text = self.rendered(record)
+        except Exception as error:  # whatever the template raises
+            roles = ", ".join(str(message.get("role")) for message in record.messages)
+            return REFUSED, f"{str(error).strip() or type(error).__name__} (roles: {roles})"
+        for message in record.messages:
+            said = content_of(message).strip()
+            if message.get("role") == "system" and said and said not in text:
+                return SYSTEM_DROPPED, said
+        return None
+
+    def rendered(self, record) -> str:
+        """The row as the template writes it."""
+        return self.run.tokenizer.apply_chat_template(record.messages, tokenize=False, **extras(record))
+
+    def thoughts_lost(self, record) -> Rule | None:
+        """The rule that is broken where a thought of the row is not in what the template writes."""
+        thoughts = [(m, thought) for m in record.messages for thought in thoughts_of(m)]
+        if not thoughts:
+            return None
+        text = self.rendered(record)
+        lost = [message for message, thought in thoughts if thought not in text]
+        last = [m for m in record.messages if m.get("role") == "assistant"][-1]
+        return (THINKING_DROPPED if any(m is last for m in lost) else EARLIER_THINKING) if lost else None
+
+
+def thoughts_of(message: dict) -> list[str]:
+    """An assistant's thoughts, between think tags or in a field of their own."""
+    if message.get("role") != "assistant":
+        return []
+    fields = [message.get(name) for name in THOUGHT_FIELDS]
+    written = THOUGHT.findall(content_of(message)) if "<think>" in content_of(message) else []
+    return written + [field.strip() for field in fields if isinstance(field, str) and field.strip()]
+
+
+class Ends(Check):
+    """What conversations begin and end with; each finding is told once, of the whole."""
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.told = set()
+        if run.tokenizer is not None:
+            begun = run.tokenizer("a")["input_ids"]
+            self.bos = run.tokenizer.bos_token_id if begun[:1] == [run.tokenizer.bos_token_id] else None
+            tokens = run.tokenizer.added_tokens_decoder
+            self.special = {number for number, token in tokens.items() if token.special}
+            self.stops = {run.tokenizer.eos_token_id, *stops_of(run.tokenizer)}
+
+    def see_tokens(self, record, view):
+        whole_row = view.full_length == len(view.ids) and any(view.trained)
+        if record.text is not None or not record.chat or not whole_row or record.faults:
+            return
+        if self.bos is not None and view.ids[0] != self.bos:
+            yield from self.tell(MISSING_BOS, f"rows begin with {view.text[0]!r}", view, 0)
+        if record.messages[-1].get("role") == "assistant":
+            yield from self.ending(view)
+
+    def ending(self, view):
+        """What is wrong with the token that ends the answer, the row's last one but for blanks."""
+        place = max((i for i, text in enumerate(view.text) if text.strip()), default=0)
+        token, text = view.ids[place], view.text[place]
+        if token not in self.special:
+            yield from self.tell(END_NOT_TRAINED, "the template writes no end token", view, place)
+        elif not view.trained[place]:
+            yield from self.tell(END_NOT_TRAINED, f"{text} is not in the loss", view, place)
+        elif token not in self.stops and text not in STOPS_TOO:
+            eos = self.run.tokenizer.eos_token
+            yield from self.tell(END_IS_NOT_EOS, f"answers end with {text}, EOS is {eos}", view, place)
+
+    def tell(self, rule, text, view, place):
+        """A hit, the first time."""
+        if rule.id not in self.told:
+            self.told.add(rule.id)
+            yield Hit(rule, whole(text, view, place))
+
+
+def stops_of(tokenizer) -> list[int]:
+    """The ids at which the model's generation_config.json stops, where it lies beside the tokenizer."""
+    try:
+        found = json.loads((Path(tokenizer.name_or_path) / "generation_config.json").read_text("utf-8"))
+        stops = found.get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return stops if isinstance(stops, list) else [stops]
+
+
+class Strings(Check):
+    """Bare strings where the tokenizer has a template."""
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.bare = ""
+        self.own = control_tokens(run.tokenizer) if run.tokenizer is not None else []
+
+    def see(self, record):
+        if record.chat or record.faults or self.bare or self.run.tokenizer is None:
+            return ()
+        rendered = any(token in record.prompt for token in self.own) or wrapped_in(record.prompt, "")
+        alpaca = rendered_as(f"{record.prompt}\n{''.join(record.answers)}")
+        if not rendered or (alpaca and alpaca.name == "Alpaca"):
+            self.bare = f"{record.where}: {record.prompt}"
+        return ()
+
+    def end(self):
+        if self.bare and template_of(self.run.tokenizer):
+            yield hit_whole(TEMPLATE_SKIPPED if self.run.model else BARE_STRINGS, self.bare)
+
+
+CHECKS = (Rendering, Ends, Strings)

@@ -1,0 +1,197 @@
+"""What the model is fed: each fixture breaks its rule alone, and clean rows break none."""
+
+import copy
+
+import pytest
+from clean_rows import clean_rows
+from seen_rows import findings, fixture, settings
+
+from labsupport.chat_formats import templates
+from labsupport.row_checks import conversation_checks
+from labsupport.tasks import tickets
+from labsupport.token_checks import template_checks, token_checks
+
+MODULES = (conversation_checks, template_checks, token_checks)
+NO_END = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}"
+
+
+def base_model(tokenizer):
+    """A tokenizer without a template."""
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = None
+    return own
+
+
+def adding_bos(tokenizer):
+    """A tokenizer that begins each text with <|endoftext|>; its template does not."""
+    from tokenizers.processors import TemplateProcessing
+
+    own = copy.deepcopy(tokenizer)
+    own.bos_token = "<|endoftext|>"
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", own.bos_token_id)]
+    )
+    return own
+
+
+def without_end(tokenizer):
+    """A tokenizer whose template ends no turn."""
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = NO_END
+    return own
+
+
+def qwen_base(tokenizer):
+    """Qwen2.5's base model: the template of the chat model, another EOS."""
+    own = templates.tokenizer_with(tokenizer, "qwen2.5")
+    own.eos_token, own.name_or_path = "<|endoftext|>", ""
+    return own
+
+
+def of(name):
+    return lambda tokenizer: templates.tokenizer_with(tokenizer, name)
+
+
+def script():
+    """Settings of a script of one's own."""
+    recipe = settings(per_device_train_batch_size=1)
+    recipe.of_trl = False
+    return recipe
+
+
+# What a fixture's fault hangs on besides the rows; the others are looked at with the course's model, unnamed.
+CASES = {
+    "no-chat-template": {"tokenizer": base_model},
+    "template-refuses-row": {"tokenizer": of("gemma-2")},
+    "system-dropped": {"tokenizer": of("mistral-v0.3")},
+    "earlier-thinking-dropped": {"tokenizer": of("qwen3")},
+    "missing-bos": {"tokenizer": adding_bos},
+    "double-bos": {"tokenizer": adding_bos},
+    "end-not-trained": {"tokenizer": without_end},
+    "end-of-turn-not-eos": {"tokenizer": qwen_base},
+    "template-skipped": {"model": "a-chat-model"},
+    "prompt-merges-with-completion": {"tokenizer": base_model},
+    "few-packed-steps": {
+        "recipe": settings(packing=True, max_length=512, per_device_train_batch_size=1, num_train_epochs=2)
+    },
+    "pad-is-eos": {"recipe": script()},
+}
+RULES = [rule.id for rule in (*template_checks.RULES, *token_checks.RULES)]
+
+
+def seen(rows, tokenizer, case):
+    """What the checks find in this case."""
+    own = case.get("tokenizer", lambda same: same)(tokenizer)
+    return findings(MODULES, rows, own, case.get("recipe"), case.get("model"))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_fixture_breaks_its_rule_alone(rule, tokenizer):
+    assert list(seen(fixture(rule), tokenizer, CASES.get(rule, {}))) == [rule]
+
+
+@pytest.mark.parametrize("name", [None, "chatml", "llama-3.1", "qwen2.5", "qwen3", "gemma-2", "mistral-v0.3"])
+@pytest.mark.parametrize("recipe", [None, settings()])
+def test_clean_rows_break_none_under_any_template(name, recipe, tokenizer):
+    case = {"tokenizer": of(name)} if name else {}
+    case["recipe"] = recipe
+    assert seen(clean_rows(60, seed=5), tokenizer, case | {"model": "a-chat-model"}) == {}
+
+
+def test_the_courses_tickets_break_none(tokenizer):
+    rows = tickets.as_prompt_completion(tickets.load("train"))
+    assert seen(rows, tokenizer, {"model": "the-courses"}) == {}
+
+
+def test_messages_train_on_the_prompt_unless_the_settings_say_otherwise(tokenizer):
+    rows = fixture("whole-conversation-in-loss")
+    masked = settings(assistant_only_loss=True)
+    own = templates.tokenizer_with(tokenizer, "qwen3")
+    assert list(seen(rows, tokenizer, {"recipe": settings()})) == ["prompt-in-loss"]
+    assert seen(rows, own, {"recipe": masked}) == {}
+
+
+def test_rendered_text_breaks_three_rules_at_once(tokenizer):
+    own = adding_bos(tokenizer)
+    own.chat_template = "{{ bos_token }}" + own.chat_template
+    rows = [
+        {"text": own.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)}
+        for row in clean_rows(5)
+    ]
+    found = seen(rows, own, {"model": "a-chat-model"})
+    assert set(found) == {"double-bos", "double-eos", "prompt-in-loss"}
+    assert [text for text, _ in found["double-bos"].evidence[0].tokens[:2]] == ["<|endoftext|>"] * 2
+    assert [text for text, _ in found["double-eos"].evidence[0].tokens[-3:]] == [
+        "<|im_end|>",
+        "\n",
+        "<|im_end|>",
+    ]
+
+
+def test_llamas_text_begins_twice_though_no_model_is_named(tokenizer):
+    llama = templates.tokenizer_with(tokenizer, "llama-3.1")
+    text = llama.apply_chat_template(
+        clean_rows(1)[0]["prompt"] + clean_rows(1)[0]["completion"], tokenize=False
+    )
+    assert set(seen([{"text": text}], tokenizer, {})) == {"double-bos", "prompt-in-loss"}
+
+
+def test_evidence_shows_what_is_trained(tokenizer):
+    (one,) = seen(fixture("answer-truncated"), tokenizer, {}).values()
+    tokens = one.evidence[0].tokens
+    assert len(tokens) == 40 and all(trained for _, trained in tokens)
+
+
+def test_an_end_outside_the_markers_is_not_trained(tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    )
+    rows = fixture("whole-conversation-in-loss")
+    assert list(seen(rows, own, {"recipe": settings(assistant_only_loss=True)})) == ["end-not-trained"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "In HTML <s>old</s> is struck through: <s>was 9</s>",
+        "Run `tool <filename>`, then [INST] stays as it is.",
+        "# Steps\n\n### Instruction\nDo it.\n\n### Result\nDone.",
+        "if a < b | c > d: x <| f |> y",
+    ],
+)
+def test_contents_that_only_look_like_marks(content, tokenizer):
+    rows = clean_rows(5)
+    rows[3]["completion"][0]["content"] = content
+    assert seen(rows, tokenizer, {"model": "a-chat-model"}) == {}
+
+
+def test_without_a_model_the_courses_tokens_do_not_cut_off_other_scripts(tokenizer):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "?"},
+                {"role": "assistant", "content": "今天天气很好。" * 120},
+            ]
+        }
+    ]
+    assert "answer-truncated" not in seen(rows, tokenizer, {})  # 840 characters, 1,600 of the course's tokens
+    assert "answer-truncated" in seen(rows, tokenizer, {"model": "a-chat-model"})
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "name"),
+    [
+        ("<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "Llama 3"),
+        ("<start_of_turn>user\nHi<end_of_turn>", "Gemma"),
+        ("### Instruction:\nHi\n\n### Response:", "Alpaca"),
+        ("<|user|>\nHi<|end|>", "Phi or Zephyr"),
+    ],
+)
+def test_other_models_marks_are_named(wrapped, name, tokenizer):
+    rows = clean_rows(5)
+    rows[3]["prompt"][0]["content"] = wrapped
+    found = seen(rows, tokenizer, {})
+    assert list(found) == ["other-template"] and name in found["other-template"].evidence[0].text
