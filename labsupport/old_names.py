@@ -59,16 +59,16 @@ NAMES = {
         "experiments.baselines_experiment",
         "baselines.comparisons",
     ],
-    "notebooks.nb00_start_here.claims": ["ledger.prompting"],
+    "notebooks.nb00_start_here.claims": ["ledger.recorded.prompting"],
     "notebooks.nb00_start_here.decision_explorer": ["explorers.decision_explorer"],
     "notebooks.nb02_lora_math.low_rank_explorer": ["explorers.low_rank_explorer"],
     "notebooks.nb02_lora_math.spectrum_experiment": ["experiments.spectrum_experiment"],
-    "notebooks.nb03_counting_parameters.claims": ["ledger.counting"],
+    "notebooks.nb03_counting_parameters.claims": ["ledger.computed.counting"],
     "notebooks.nb03_counting_parameters.parameter_calculator_explorer": [
         "explorers.parameter_calculator_explorer"
     ],
     "notebooks.nb04_nf4_quantization.quantiser_explorer": ["explorers.quantiser_explorer"],
-    "notebooks.nb05_memory_and_cost.claims": ["ledger.memory_and_cost"],
+    "notebooks.nb05_memory_and_cost.claims": ["ledger.computed.memory_and_cost"],
     "notebooks.nb05_memory_and_cost.cost_figures": ["cost.figures"],
     "notebooks.nb05_memory_and_cost.figures": ["planning.figures"],
     "notebooks.nb05_memory_and_cost.napkin": ["planning.napkin"],
@@ -81,9 +81,9 @@ NAMES = {
     "tickets": ["tasks.tickets"],
     "upstream": ["core.upstream"],
     "verifications": [],
-    "verifications.counting": ["ledger.counting"],
-    "verifications.memory": ["ledger.memory_and_cost"],
-    "verifications.start_here": ["ledger.prompting"],
+    "verifications.counting": ["ledger.computed.counting"],
+    "verifications.memory": ["ledger.computed.memory_and_cost"],
+    "verifications.start_here": ["ledger.recorded.prompting"],
 }
 # What was a module is a room now: its file's contents, file by file, so that nothing else of it is loaded.
 ROOMS = {
@@ -128,8 +128,8 @@ RENAMED = {
     "notebooks.nb05_memory_and_cost.step.real_peak": "memory.watching.measured_peak",
     "notebooks.nb05_memory_and_cost.step.traced": "planning.footprint.stream_of",
     "notebooks.nb05_memory_and_cost.step.traced_here": "memory.watching.traced_peak",
-    "verifications.memory.predicted": "ledger.memory_and_cost.predicted_gb",
-    "verifications.memory.reached": "ledger.memory_and_cost.when_reached",
+    "verifications.memory.predicted": "ledger.computed.memory_and_cost.predicted_gb",
+    "verifications.memory.reached": "ledger.computed.memory_and_cost.when_reached",
 }
 CLAIMS = {"b3_search": "B3a", "b3_base": "B3b"}  # functions of then whose name was not their claim's id
 

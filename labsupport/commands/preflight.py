@@ -22,26 +22,37 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--completion-column", metavar="NAME", help="the column that holds the answer")
     parser.add_argument("--gpu", help="a card, as in `lab.py plan`: does it fit?")
     parser.add_argument("--rate", type=float, help="money an hour and card, any currency: what does it cost?")
-    parser.add_argument(
-        "--fix", metavar="OUT", help="write a copy, with what needs no judgement mended"
-    )
+    parser.add_argument("--fix", metavar="OUT", help="write a copy, with what needs no judgement mended")
     parser.add_argument("--html", metavar="OUT", help="write the report as a page to send to somebody")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def run(asked: argparse.Namespace) -> int:
-    import json
     from pathlib import Path
 
-    from labsupport.core.files import write_atomically
-    from labsupport.preflight import page, report
-    from labsupport.preflight.session import mended, opened
+    from labsupport.core.files import LabError, write_atomically
+    from labsupport.preflight import page
+    from labsupport.preflight.session import check_outputs, mended, opened
 
+    check_outputs(asked)
     session = opened(asked)
     found = session.inspect()
-    if asked.html:
-        write_atomically(Path(asked.html), page.page(found))
-    if asked.fix:
-        found.run.notes.append(mended(session, Path(asked.fix)))
-    print(json.dumps(report.as_document(found), indent=1) if asked.json else report.in_words(found))
+    try:
+        if asked.fix is not None:
+            found.run.notes.append(mended(session, Path(asked.fix)))
+        if asked.html is not None:
+            write_atomically(Path(asked.html), page.page(found))
+    except LabError:  # a full disk, say: what was found is told all the same
+        tell(found, asked)
+        raise
+    tell(found, asked)
     return 0 if found.clean else 1
+
+
+def tell(found, asked: argparse.Namespace) -> None:
+    """Print the report."""
+    import json
+
+    from labsupport.preflight import report
+
+    print(json.dumps(report.as_document(found), indent=1) if asked.json else report.in_words(found))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labsupport.core.files import short
+from labsupport.core.files import LabError, check_output, short
 from labsupport.findings.check import Run
 from labsupport.preflight import runner
 from labsupport.training_data.forms import Form, find_form, to_record
@@ -29,7 +29,7 @@ class Session:
     eval_form: Form | None = None
 
     def inspect(self) -> runner.Report:
-        """Look at everything once."""
+        """Look at everything once. LabError where no row can be read."""
         views = None
         if self.run.tokenizer is not None:
             from labsupport.token_checks import trainer_view
@@ -37,7 +37,9 @@ class Session:
             def views(records):
                 return trainer_view.views(records, self.run.tokenizer, self.run.recipe)
 
-        return runner.inspect(self.run, self.records(), self.eval_records(), views)
+        found = runner.inspect(self.run, self.records(), self.eval_records(), views)
+        check_readable(found)
+        return found
 
     def records(self) -> Iterator[Record]:
         """The rows of the data, from the first one on; a progress line at a terminal."""
@@ -54,10 +56,10 @@ def opened(asked: argparse.Namespace) -> Session:
     form = form_of(data, asked.prompt_column, asked.completion_column)
     run = Run(data, form.name, gpu=asked.gpu, rate=asked.rate, notes=list(form.said))
     session = Session(run, form)
-    if asked.eval:
+    if asked.eval is not None:
         run.eval = Path(asked.eval)
         session.eval_form = form_of(run.eval, *columns_of_eval(run.eval, asked))
-    if asked.config:
+    if asked.config is not None:
         from labsupport.settings_checks import recipe
 
         run.recipe = recipe.read(asked.config)
@@ -71,7 +73,7 @@ OPTIONS |= {"gpu": None, "rate": None}
 
 
 def look(data: str | Path, **options) -> runner.Report:
-    """What `lab.py preflight` finds; options as there: eval="test.jsonl", prompt_column="question" and so on."""
+    """What `lab.py preflight` finds; options as there, such as eval="test.jsonl", gpu="l4"."""
     if unknown := options.keys() - OPTIONS:
         raise TypeError(f"look() has no option {', '.join(sorted(unknown))}. It has {', '.join(OPTIONS)}.")
     return opened(argparse.Namespace(data=data, **(OPTIONS | options))).inspect()
@@ -88,6 +90,30 @@ def columns_of_eval(path: Path, asked) -> tuple[str | None, str | None]:
     first = next(iter(Rows(path)))[2]
     both = (asked.prompt_column, asked.completion_column)
     return both if all(column in first for column in both) else (None, None)
+
+
+def check_outputs(asked) -> None:
+    """LabError for an --html or --fix that cannot be written; told before the rows are read."""
+    from labsupport.training_data import fixing
+
+    taken = [Path(one) for one in (asked.data, asked.eval, asked.config) if one]
+    if asked.fix is not None:
+        fixing.check_out(Path(asked.fix), taken)
+    if asked.html is not None:
+        check_output(Path(asked.html), "--html", taken)
+        if asked.fix is not None and Path(asked.html).resolve() == Path(asked.fix).resolve():
+            raise LabError("--html and --fix are one file: give two names.")
+
+
+def check_readable(found: runner.Report) -> None:
+    """LabError if there is not one row that could be read."""
+    unread = next((one for one in found.findings if one.rule.id == "unreadable-row"), None)
+    if unread is not None and unread.count == found.run.rows:
+        first = unread.evidence[0]
+        raise LabError(
+            f"{short(found.run.data)}: no row can be read as {found.run.form.replace('_', ' + ')}; "
+            f"{first.where}: {first.text}. Correct the rows, or name the columns."
+        )
 
 
 def check_card(asked) -> None:
@@ -109,8 +135,8 @@ def take_tokenizer(run: Run, asked) -> None:
 
     upstream.quiet_known_noise()
     of_recipe = run.recipe.get("model_name_or_path") if run.recipe is not None else None
-    run.model = asked.model or of_recipe
-    run.tokenizer, said = tokenizers.of_model(run.model, of_settings=not asked.model)
+    run.model = of_recipe if asked.model is None else asked.model
+    run.tokenizer, said = tokenizers.of_model(run.model, of_settings=asked.model is None)
     if said:
         run.notes.append(said)
     if run.tokenizer is not None:

@@ -64,14 +64,17 @@ def is_planned(model: str) -> bool:
 def folder_of(model: str) -> str:
     """Where a model's tokenizer lies: in a folder of one's own, the course's, or fetched from the hub.
 
-    LabError for what is neither a folder nor a name on the hub, and for what cannot be fetched.
+    LabError for what is neither a folder nor a name on the hub, for a folder without a tokenizer, for what
+    cannot be fetched.
     """
     from labsupport.models import base_model, hub
 
-    if base_model.BUNDLED.startswith(model):
+    if model and base_model.BUNDLED.startswith(model):
         return base_model.path(base_model.BUNDLED)
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():
+        if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab.*")):
+            raise LabError("the folder holds no tokenizer.")
         return str(folder)
     name = hub.ON_THE_HUB.get(model, model)
     if folder.is_file() or not hub.is_name(name):

@@ -124,8 +124,19 @@ def in_words(fault) -> str:
 def what_is_there() -> dict[str, list[str] | dict[str, list[str]]]:
     """What evidence can name, by kind: cells, experiments, the ledger's files with their functions' ids."""
     published = sorted(file.stem for file in (DATA / "experiments").glob("*.json"))
-    functions = {file.stem: ids_of_functions(file) for file in sorted(course.LEDGER.glob("[a-z]*.py"))}
+    functions = {stem: ids_of_functions(file) for stem, file in ledger_files().items()}
     return {"cell": cell_tags(), "experiment": published, "verify": functions}
+
+
+def ledger_files() -> dict[str, Path]:
+    """The ledger's files by the names that `verify` gives them, in whichever of its folders they are."""
+    return {file.stem: file for file in sorted(course.LEDGER.rglob("[a-z]*.py"))}
+
+
+def module_of(file: Path):
+    """The module of a file of the ledger."""
+    inside = file.relative_to(course.LEDGER).with_suffix("")
+    return importlib.import_module(".".join(["labsupport.ledger", *inside.parts]))
 
 
 def check_evidence(row: dict, there: dict) -> None:
@@ -171,8 +182,8 @@ def verify(row: dict) -> str:
     file = row["evidence"].get("verify")
     if file is None:
         raise LabError(f"Row {row['id']} has no verify function; its evidence is {row['evidence']}.")
-    there = (course.LEDGER / f"{file}.py").exists()
-    everything = vars(importlib.import_module(f"labsupport.ledger.{file}")).values() if there else ()
+    source = ledger_files().get(file)
+    everything = vars(module_of(source)).values() if source else ()
     found = [item for item in everything if getattr(item, "claim", None) == row["id"]]
     if len(found) != 1:
         raise LabError(f"Row {row['id']}: {file} has {len(found)} functions for it and should have one.")

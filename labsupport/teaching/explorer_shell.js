@@ -1,5 +1,8 @@
 const SOON = 400;  // milliseconds: whatever is drawn sooner needs no sign
 
+// JupyterLab's shortcuts would otherwise fire: `b` on a focused drop-down list inserts a cell.
+const keep = (event) => event.stopPropagation();
+
 function render({ model, el }) {
   const status = document.createElement("div");
   status.className = "lab-announcer";
@@ -23,10 +26,10 @@ function render({ model, el }) {
     if (model.get("busy")) timer = setTimeout(show, SOON, true);
     else show(false);
   };
-  // JupyterLab's shortcuts would otherwise fire: `b` on a focused drop-down list inserts a cell.
-  const keep = (event) => {
-    event.stopPropagation();
+  // On its way down: a text area lets no key come up again.
+  const leave = (event) => {
     if (event.key !== "Escape") return;
+    event.stopPropagation();
     event.preventDefault();
     const cell = box.closest(".jp-Cell");
     if (cell) cell.focus(); else document.activeElement.blur();
@@ -42,6 +45,7 @@ function render({ model, el }) {
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", model.get("title"));
     box.addEventListener("keydown", keep);
+    box.addEventListener("keydown", leave, true);
     box.addEventListener("toggle", remember, true);
     unfold.observe(box, { childList: true, subtree: true });
   };
@@ -55,6 +59,7 @@ function render({ model, el }) {
     model.off("change:busy", wait);
     unfold.disconnect();
     box?.removeEventListener("keydown", keep);
+    box?.removeEventListener("keydown", leave, true);
     box?.removeEventListener("toggle", remember, true);
   };
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import pytest
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from labsupport.core.files import LabError
@@ -67,6 +68,18 @@ def test_figure_comes_first_and_its_table_can_be_opened():
     assert places == sorted(places)
     bare = explorer_shell.as_html(View("No picture.", [{"layer": "q_proj"}]))
     assert "<table>" in bare and "<details>" not in bare
+
+
+def test_a_drawing_stands_where_a_figure_would():
+    drawn = View("Tokens.", [{"token": "a"}], drawing=HTML("<p>a <ins>b</ins></p>"))
+    shown = explorer_shell.as_html(drawn)
+    assert shown.startswith("<p>Tokens.</p><p>a <ins>b</ins></p><details>")
+
+
+def test_a_text_area_redraws():
+    e = Explorer(lambda t: View(f"{len(t)} long.", []), {"t": widgets.Textarea("ab", description="t")}, "T")
+    e.controls["t"].value = "abc"
+    assert e.out.value == "<p>3 long.</p>"
 
 
 def test_busy_while_the_view_is_computed_also_if_it_fails():

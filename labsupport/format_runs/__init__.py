@@ -1,0 +1,1 @@
+"""One fine-tune in many formats: trained, asked, and compared."""

@@ -1,0 +1,1 @@
+"""Claims that arithmetic, shapes and random weights settle."""

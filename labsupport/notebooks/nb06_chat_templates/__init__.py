@@ -1,0 +1,1 @@
+"""Notebook 06: chat templates, and which tokens of a row are learned."""
