@@ -8,6 +8,16 @@ SMALL = {
     "vocab_size": 500,
     "max_position_embeddings": 4096,
 }
+# A whole config.json, as small as one can be.
+SMALLEST = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "vocab_size": 100,
+}
 FAMILIES = {
     "llama": {"model_type": "llama"},
     "mistral": {"model_type": "mistral"},

@@ -5,21 +5,13 @@ import json
 import time
 
 import pytest
+from family_configs import SMALLEST as GOOD
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labsupport.configs import architectures, config_fields, model_configs, rope
 from labsupport.core.files import LabError
 
-GOOD = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 96,
-    "vocab_size": 100,
-}
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
     lambda inner: st.one_of(

@@ -6,21 +6,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from family_configs import SMALLEST as LLAMA
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labsupport.configs import config_file, model_configs
 from labsupport.core.files import LabError
-
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 96,
-    "vocab_size": 100,
-}
 
 
 def problem(path) -> str:

@@ -5,19 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from family_configs import SMALLEST as GOOD
 
 from labsupport.configs import model_configs
 from labsupport.core.files import LabError
-
-GOOD = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 96,
-    "vocab_size": 100,
-}
 
 
 def write(folder, content):
