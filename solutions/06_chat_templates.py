@@ -254,15 +254,11 @@ question = conversation[:2]
 lines = []
 for name in templates.names():
     try:
-        written = templates.render(name, question, add_generation_prompt=True)
+        written = repr(templates.render(name, question, add_generation_prompt=True))
     except LabError as error:
-        lines.append([name, str(error).split(": ", 1)[-1], "–", "–"])
-        continue
-    template = templates.load(name)
-    lines.append([name, repr(written), repr(template.header), template.end])
-Table(
-    ["model family", "system and user message, and the model is asked", "opens the answer", "ends it"], lines
-)
+        written = str(error)
+    lines.append([name, written])
+Table(["model family", "a system and a user message, and the answer is opened"], lines)
 
 # %% [markdown]
 # No two agree. Look at what becomes of the *system* message: four write it as a turn of its own, Mistral's
@@ -358,9 +354,9 @@ assert tokenizer.decode(many_turns) == text
 token_view.show(tokenizer, many_turns, their_labels, "assistant_only_loss, with a template that has marks")
 
 # %% [markdown]
-# > **Predict.** A conversation has five questions and five answers, each answer a single token. As `prompt
-# > + completion` only the last answer is trained on. With `assistant_only_loss`, how many times as many
-# > tokens?
+# > **Predict.** A conversation has five questions and five answers, each answer a single token. As a prompt
+# > and its completion, only the last answer is trained on. With `assistant_only_loss`, how many times as
+# > many tokens?
 
 # %% tags=["core"]
 guess = None  # your guess, times as many
@@ -495,9 +491,7 @@ print("of them trained on, TRL's collator:", by_length.count(tokenizer.eos_token
 # alone and behind the first:
 
 # %% tags=["core", "claim-K11"]
-first, second = (
-    tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"] for row in in_one[:2]
-)
+first, second = of_one[0]["input_ids"], of_one[1]["input_ids"]
 together = torch.tensor([first + second])
 restarted = torch.tensor([[*range(len(first)), *range(len(second))]])
 with torch.no_grad():
@@ -531,18 +525,14 @@ guess = None  # your guess, in steps
 # %% tags=["core", "claim-K10"]
 from trl.data_utils import pack_dataset
 
-tokens = [
-    {
-        "input_ids": tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)[
-            "input_ids"
-        ]
-    }
-    for row in tickets.as_prompt_completion(tickets.load("train")[:512])
-]
-packed = {how: len(pack_dataset(Dataset.from_list(tokens), 1024, strategy=how)) for how in ("bfd", "wrapped")}
-longest = max(len(row["input_ids"]) for row in tokens)
-real = sum(len(row["input_ids"]) for row in tokens)
-padded = sum(8 * max(len(row["input_ids"]) for row in tokens[i : i + 8]) for i in range(0, 512, 8))
+ids_of_rows = []
+for row in tickets.as_prompt_completion(tickets.load("train")[:512]):
+    messages = row["prompt"] + row["completion"]
+    ids_of_rows.append(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])
+unpacked = Dataset.from_dict({"input_ids": ids_of_rows})
+packed = {how: len(pack_dataset(unpacked, 1024, strategy=how)) for how in ("bfd", "wrapped")}
+lengths = [len(row) for row in ids_of_rows]
+real, padded = sum(lengths), sum(8 * max(lengths[i : i + 8]) for i in range(0, 512, 8))
 print(packed, "rows of 1,024; padding was", f"{100 * (1 - real / padded):.0f} % of what went through before")
 predictions.compare(guess, packed["bfd"] / 8, unit="steps")
 
