@@ -153,6 +153,17 @@ def test_validate_names_file_and_line_of_each_bad_file(tmp_path, capsys):
     assert cli.main(["validate", str(GOOD_FILE)]) == 0
 
 
+def test_validate_checks_a_file_as_its_folder_or_its_option_says(tmp_path, capsys):
+    files = ["canary/questions.jsonl", "facts/facts.jsonl", "policy/test.jsonl", "tickets/train.jsonl"]
+    assert cli.main(["validate", *(str(DATA / file) for file in files)]) == 0
+    counts = [int(line.split(": ")[1].split()[0]) for line in capsys.readouterr().out.splitlines()]
+    assert counts == [120, 3000, 120, 1200]
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes((DATA / "facts" / "facts.jsonl").read_bytes())
+    assert cli.main(["validate", "--task", "facts", str(mine)]) == 0
+    assert cli.main(["validate", str(mine)]) == 1  # read as tickets
+
+
 @pytest.mark.parametrize(("problems", "status"), [([], 0), (["01_first_fine_tune.ipynb is old"], 1)])
 def test_build_check_ends_with_1_if_a_notebook_is_not_its_masters(monkeypatch, capsys, problems, status):
     monkeypatch.setattr("labsupport.upkeep.notebook_checks.check", lambda: problems)
@@ -200,7 +211,8 @@ def test_experiments_are_listed_run_and_published_by_name(monkeypatch, capsys):
 def test_bench_reports_what_it_measured(monkeypatch, capsys):
     row = {"explorer": "low_rank", "opens_ms": 30.0, "slowest_corner_ms": 60.0, "figure_ms": 20.0}
     steps = {"padded_seconds": 4.0, "shared_seconds": 1.0, "padded_tokens": 900, "shared_tokens": 300}
-    result = {"budget_ms": 150, "explorers": [row], "training": steps}
+    looked = {"rows": 100, "plain_seconds": 0.1, "reading_seconds": 0.2, "all_seconds": 2.0}
+    result = {"budget_ms": 150, "explorers": [row], "training": steps, "preflight": [looked]}
     monkeypatch.setattr("labsupport.upkeep.bench.measure", lambda: result)
     assert cli.main(["bench", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == result
@@ -208,3 +220,4 @@ def test_bench_reports_what_it_measured(monkeypatch, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "low_rank 30 ms 60 ms 20 ms x 1.5 the figure" in text
     assert "900 tokens in 4.0 s padded, 300 in 1.0 s with a shared prompt: 0.25 of the time" in text
+    assert "100 rows: 50 rows a second, x 20 of plain json.loads; reading alone x 2.0" in text
