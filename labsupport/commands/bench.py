@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-HELP = "how fast explorers redraw, and what sharing the prompt saves in training"
+HELP = "how fast explorers redraw, what sharing the prompt saves in training, how fast preflight is"
 MAINTAINERS = True
 
 
@@ -30,6 +30,12 @@ def report(result: dict) -> str:
         for row in result["explorers"]
     ]
     steps = result["training"]
+    looked = [
+        f"preflight of {one['rows']:,} rows: {one['rows'] / one['all_seconds']:,.0f} rows a second, "
+        f"x {one['all_seconds'] / one['plain_seconds']:.0f} of plain json.loads; reading alone "
+        f"x {one['reading_seconds'] / one['plain_seconds']:.1f}"
+        for one in result["preflight"]
+    ]
     return "\n".join(
         [
             *lines,
@@ -37,5 +43,6 @@ def report(result: dict) -> str:
             f"24 training rows: {steps['padded_tokens']} tokens in {steps['padded_seconds']:.1f} s padded, "
             f"{steps['shared_tokens']} in {steps['shared_seconds']:.1f} s with a shared prompt: "
             f"{steps['shared_seconds'] / steps['padded_seconds']:.2f} of the time",
+            *looked,
         ]
     )

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,6 +128,21 @@ def first_line(error: BaseException) -> str:
 
 
 # ---------------------------------------------------------------- writing
+
+
+def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> None:
+    """LabError for a place that `option` names and where no file can be written: one that is a folder or lies
+    in none, and one of `inputs`, which are read."""
+    try:
+        if path.is_dir():
+            raise LabError(f"{short(path)} is a folder: give {option} the name of a file.")
+        if not path.parent.is_dir():
+            raise LabError(f"There is no folder {short(path.parent)}: make it, or correct {option}.")
+        for kept in inputs:
+            if path.resolve() == kept.resolve() or (path.exists() and kept.exists() and path.samefile(kept)):
+                raise LabError(f"{option} would write over {short(kept)}, which is read: give another name.")
+    except OSError as error:  # a name that is too long, say
+        raise cannot_write(path, error) from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

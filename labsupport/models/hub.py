@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import sys
@@ -36,8 +37,9 @@ OF_TOKENIZER = [
     "vocab.*",
     "merges.txt",
     "*.jinja",
+    "config.json",
+    "generation_config.json",  # where the model stops, which may be more than the tokenizer's EOS
 ]
-OF_TOKENIZER += ["config.json"]
 
 
 def is_name(text: str) -> bool:
@@ -88,15 +90,27 @@ def fetch(name: str) -> Path:
 
 
 def fetch_tokenizer(name: str) -> Path:
-    """The folder of the tokenizer's files of "owner/name" or "owner/name@revision", without the weights; from
-    the hub's cache where the hub does not answer. LabError says why there are none."""
+    """The folder of the tokenizer's files of "owner/name" or "owner/name@revision", without the weights; what
+    is in the hub's cache serves without a request. LabError says why there are none."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     repository, _, revision = name.partition("@")
+    ask = functools.partial(
+        snapshot_download, repository, revision=revision or None, allow_patterns=OF_TOKENIZER
+    )
+    with contextlib.suppress(LocalEntryNotFoundError):
+        if has_tokenizer(folder := Path(ask(local_files_only=True))):
+            return folder
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=OF_TOKENIZER))
+        return Path(ask())
     except Exception as error:  # the hub's client lets pass what three libraries raise
         raise LabError(explained(name, error)) from error
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer's vocabulary lies in the folder."""
+    return any(path for pattern in ("tokenizer.*", "vocab.*") for path in folder.glob(pattern))
 
 
 def cached(ask) -> Path | None:
@@ -148,6 +162,6 @@ def lacking(folder: Path) -> list[str]:
             sorted(set(shards.values())) if isinstance(shards, dict) and shards else ["model.safetensors"]
         )
         missing += [name for name in wanted if not (folder / str(name)).is_file()]
-    if not any(path for pattern in ("tokenizer.*", "vocab.*") for path in folder.glob(pattern)):
+    if not has_tokenizer(folder):
         missing.append("tokenizer.json")
     return missing

@@ -6,19 +6,20 @@ from html import escape
 
 from labsupport.core.files import short
 from labsupport.findings.finding import Evidence, Finding
-from labsupport.preflight.report import counted, head, verdict
+from labsupport.preflight.report import counted, head, verdict, visible
 from labsupport.preflight.runner import Report
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8888; --soft: #8882; --trained: #0072b240; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 0; }
 section { border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem; margin: 1rem 0; }
 section.error { border-left: 6px solid #d55e00; }
 section.warning { border-left: 6px solid #e69f00; }
 section.note { border-left: 6px solid #0072b2; }
-.severity { font-weight: normal; } li { margin: .3rem 0; overflow-wrap: anywhere; }
-code { background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; }
+.severity { font-weight: normal; } li { margin: .3rem 0; }
+code { background: var(--soft); white-space: pre-wrap; }
 code mark { background: var(--trained); color: inherit; border-bottom: 2px solid; }
 """
 
@@ -28,7 +29,7 @@ def page(report: Report) -> str:
     title = f"Preflight of {escape(short(report.run.data))}"
     notes = "".join(f"<p>{escape(note)}</p>" for note in report.run.notes)
     lines = "<br>".join(map(escape, head(report).splitlines()))
-    return (
+    return visible(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n<p>{lines}</p>\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 from labsupport.core.files import short
@@ -11,16 +12,24 @@ from labsupport.preflight.runner import Report
 
 WIDE = 100  # characters of a line
 MARKS = "«»"  # around tokens that are trained on, in plain text
+# What moves a terminal's cursor, turns the text round, or is no character by itself: a row may hold anything.
+HARMFUL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def in_words(report: Report) -> str:
     """The report for a terminal: what was looked at, each finding with its evidence, why and fix, a count."""
-    parts = [head(report), *map(paragraph, report.findings), *report.run.notes, verdict(report)]
-    return "\n\n".join(parts)
+    marks = f", marked {MARKS[0]}so{MARKS[1]} below"
+    parts = [head(report, marks), *map(paragraph, report.findings), *report.run.notes, verdict(report)]
+    return visible("\n\n".join(parts))
 
 
-def head(report: Report) -> str:
-    """One or two lines: file, rows, form, tokens."""
+def visible(text: str) -> str:
+    """The text with what would harm a terminal or a file written out, \\x1b for example."""
+    return HARMFUL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def head(report: Report, marks: str = "") -> str:
+    """One or two lines: file, rows, form, tokens. marks: how those that are trained on are marked."""
     run = report.run
     lines = [f"{short(run.data)}: {counted(run.rows, 'row')}, {run.form.replace('_', ' + ')}"]
     if run.eval is not None:
@@ -28,8 +37,7 @@ def head(report: Report) -> str:
     if run.sampled:
         lines.append(
             f"{number(run.tokens / run.sampled)} tokens a row on average, {number(run.longest)} in the "
-            f"longest; {share(run.trained, run.tokens)} of them are trained on, marked "
-            f"{MARKS[0]}so{MARKS[1]} below"
+            f"longest; {share(run.trained, run.tokens)} of them are trained on{marks}"
         )
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ SUBJECTS = (
     "settings_checks.resource_checks",
 )
 BATCH = 256  # rows turned into tokens together
+CHARACTERS = 2**20  # fewer of long rows: tokens take many times the memory of their text
 ALL_TOKENS = 20_000  # up to here each row is seen token by token (about 20 s)
 THEN_EVERY = 50  # beyond, one row in so many
 
@@ -95,16 +96,30 @@ def is_sampled(number: int) -> bool:
 
 def see_tokens(run: Run, checks: list[Check], findings: dict[str, Finding], records, views) -> None:
     """Show the checks the records as the trainer feeds them."""
-    shown = views(records) if records else []
-    for record, view in zip(records, shown, strict=True):
-        if view is None:  # a row that the trainer could not read
-            continue
-        run.sampled += 1
-        run.tokens += len(view.ids)
-        run.trained += sum(view.trained)
-        run.longest = max(run.longest, view.full_length)
-        for check in checks:
-            gathered(findings, check.see_tokens(record, view))
+    for few in by_length(records):
+        for record, view in zip(few, views(few), strict=True):
+            if view is None:  # a row that the trainer could not read
+                continue
+            run.sampled += 1
+            run.tokens += len(view.ids)
+            run.trained += sum(view.trained)
+            run.longest = max(run.longest, view.full_length)
+            for check in checks:
+                gathered(findings, check.see_tokens(record, view))
+
+
+def by_length(records: list[Record], most: int = CHARACTERS):
+    """The records as lists of at most so many characters in all, of one record at least."""
+    few, size = [], 0
+    for record in records:
+        length = len(record.whole)
+        if few and size + length > most:
+            yield few
+            few, size = [], 0
+        few.append(record)
+        size += length
+    if few:
+        yield few
 
 
 def batched(items: Iterable, size: int):

@@ -73,7 +73,7 @@ def folder_of(model: str) -> str:
         return base_model.path(base_model.BUNDLED)
     folder = Path(model).expanduser()
     if model and folder.is_dir():
-        if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab.*")):
+        if not hub.has_tokenizer(folder):
             raise LabError("the folder holds no tokenizer.")
         return str(folder)
     name = hub.ON_THE_HUB.get(model, model)

@@ -117,9 +117,8 @@ SENTENCE_END = re.compile(
 )
 OPEN_END = re.compile(
     r"\b(?:the|an?|and|or|of|to|for|with|that|which|is|are|because|but|by|at|from|und|oder|der|die|das|dem|den|ein"
-    r"|eine|mit|von|für|et|ou|le|les|des|du|une|avec|pour|que|el|los|las|con|para|por)\s*$",
-    re.IGNORECASE,
-)
+    r"|eine|mit|von|für|et|ou|le|les|des|du|une|avec|pour|que|el|los|las|con|para|por)\s*$"
+)  # in small letters: "option A" is an end
 NO_STOPS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\s*$"
 )  # Thai, Lao, Burmese, Khmer end in nothing
@@ -128,8 +127,18 @@ SENTENCE = 60  # characters: a shorter last line is a title, a name or a verse
 DENSE = 40  # characters of a Chinese or Japanese one
 OPEN = 30  # characters of one that ends in "and the"
 FULL = re.compile(r"[a-z\u00df-\u024f\u0400-\u04ff)\"'][.!?] +\S|[.!?]\n|[。！？।؟]")  # a sentence before it
-BY_NAME = re.compile(r"[-–—] ?[A-Z][\w. ]{2,30}$")  # who said it, after a quotation
+BY_NAME = re.compile(  # who said it, after a quotation, or who signs
+    r"[-–—] ?[A-Z][\w. ]{2,30}$"
+    r"|\b(?:[Yy]ours|[Ss]incerely|[Rr]egards|[Ww]ishes|[Rr]espect|[Ll]ove|[Cc]heers)\b"
+    r"[^.!?]{0,30}, (?:\[[^\]]{2,30}\]|[A-Z][\w.]*)[^.!?]{0,40}$"
+)
 ENDED = 0.7  # share of sentences with a stop: from here on one without it stands out
+# Behind these nothing ends, not even in chats that leave out their stops. LLaMA-Factory's alpaca_en_demo,
+# each answer cut at a random word: 98 of 328 noticed end so; with only the last stop taken off, 1 of 408.
+BROKEN = re.compile(
+    r"\b(?:the|an?|and|or|because|but|if|to|who|I|your|my|our|their|its|und|oder|der|ein|eine|et|ou|les?|une|los|las)\s*$"
+)
+BROKEN_SHARE = 0.1  # of the answers without a stop, from which on they are cut off, however many they are
 ECHOED = 25  # characters of a prompt whose repetition is no accident
 
 
@@ -159,7 +168,7 @@ class Endings(Check):
 
     def __init__(self, run):
         super().__init__(run)
-        self.sentences, self.open = 0, Kept()
+        self.sentences, self.open, self.broken = 0, Kept(), 0
 
     def see(self, record):
         answer = record.answers[-1].rstrip() if record.answers else ""
@@ -170,11 +179,13 @@ class Endings(Check):
             self.sentences += len(line) >= SENTENCE
         elif is_cut(answer, line):
             self.sentences += 1
+            self.broken += bool(BROKEN.search(line[-20:]))
             self.open.add(hit(CUT_OFF, record, f"... {line[-90:]}"))
         return ()
 
     def end(self):
-        return self.open if self.open.count <= (1 - ENDED) * self.sentences else ()
+        few = self.open.count <= (1 - ENDED) * self.sentences
+        return self.open if few or self.broken >= max(AT_LEAST, BROKEN_SHARE * self.open.count) else ()
 
 
 class Echo(Check):
@@ -215,8 +226,11 @@ def left_open(record, said: str) -> str | None:
             for match in BRACED.finditer(text):
                 if match[0] not in other:
                     return around(text, match)
-    if UNFILLED.search(said) and not CODE.search(said) and not TO_FILL_IN.search(asked):
+    if UNFILLED.search(said) and not CODE.search(said):
         for match in UNFILLED.finditer(said):
+            before = said[: match.start()] if record.text is not None else asked
+            if TO_FILL_IN.search(before):
+                return None
             shouted = match[0].upper() in ("TODO", "FIXME", "TBD") or match[0].upper().startswith("XXXX")
             if match[0] not in asked and (not shouted or SHOUTED.match(match[0])):
                 return around(said, match)
@@ -225,9 +239,11 @@ def left_open(record, said: str) -> str | None:
 
 def is_cut(answer: str, line: str) -> bool:
     """Whether an answer whose last line has no stop is prose that breaks off."""
-    if answer[0] in "{[<|" or LIST_ITEM.match(line) or BY_NAME.search(line):
+    if answer[0] in "{[<|" or BY_NAME.search(line):
         return False
     if not OPEN_END.search(line[-20:]):
+        if LIST_ITEM.match(line):
+            return False
         dense = sum("\u3040" <= one <= "\u9fff" or "\uac00" <= one <= "\ud7a3" for one in line[-60:]) > 10
         if len(line) < (DENSE if dense else SENTENCE) or not (dense or line.count(" ") >= 8):
             return False

@@ -139,8 +139,7 @@ def empty_turns(record):
     """Turns of user or assistant that say nothing. A prompt may be an empty string where it is no chat."""
     for message in record.messages:
         role = message.get("role")
-        calls = message.get("tool_calls") or message.get("function_call")
-        if role not in ("user", "assistant") or calls or content_of(message).strip():
+        if role not in ("user", "assistant") or calls_of(message) or content_of(message).strip():
             continue
         if record.chat or role == "assistant":
             yield hit(EMPTY, record, f"the {role}'s turn is empty")
@@ -164,8 +163,9 @@ def order_of(record, roles: list[str]):
     if any(role in SYSTEM for role in roles[1:]):
         late = next(place for place, role in enumerate(roles) if place and role in SYSTEM)
         yield hit(LATE_SYSTEM, record, f"message {late + 1} of {len(roles)} is a system message")
+    calls = [bool(calls_of(m)) for m in record.messages if m.get("role") not in SYSTEM]
     for place, (one, next_one) in enumerate(zip(turns, turns[1:], strict=False), start=1):
-        if one == next_one and one in ("user", "assistant"):
+        if one == next_one and one in ("user", "assistant") and not calls[place - 1]:  # that Tools tells
             yield hit(OUT_OF_ORDER, record, f"turns {place} and {place + 1} are both the {one}'s")
             break
 
@@ -186,6 +186,11 @@ class Tools(Check):
                 return
 
 
+def calls_of(message: dict):
+    """The calls of tools in a message, in OpenAI's form or its older one."""
+    return message.get("tool_calls") or message.get("function_call")
+
+
 def called(messages: list[dict], place: int) -> bool:
     """Whether the turn before the tools' results calls a tool, as tool_calls or in words."""
     while place >= 0 and messages[place].get("role") in TOOL:
@@ -193,13 +198,12 @@ def called(messages: list[dict], place: int) -> bool:
     before = messages[place] if place >= 0 else {}
     if before.get("role") != "assistant":
         return False
-    given = before.get("tool_calls") or before.get("function_call")
-    return bool(given or CALLS_IN_WORDS.search(content_of(before)))
+    return bool(calls_of(before) or CALLS_IN_WORDS.search(content_of(before)))
 
 
 def unanswered(messages: list[dict], place: int) -> str:
     """What call of this message got no result before the conversation goes on; "" for none."""
-    calls = messages[place].get("tool_calls") or messages[place].get("function_call")
+    calls = calls_of(messages[place])
     if not calls or place + 1 == len(messages):
         return ""
     results = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labsupport.findings.check import Check
 from labsupport.findings.finding import Rule, hit
+from labsupport.training_data.forms import has_parts, shown
 from labsupport.training_data.messages import is_messages
 
 CONVERTED = Rule(
@@ -30,7 +31,14 @@ TAKING_THE_END = Rule(
     "TRL then puts the end token behind `text`, and the completions that it trains on have none.",
     "Remove or rename the column `text`.",
 )
-RULES = (CONVERTED, AS_TEXT, HIDING, TAKING_THE_END)
+PARTS = Rule(
+    "content-in-parts",
+    "error",
+    "Templates of text models want one text a turn: given a list of parts, they stop, leave the turn empty "
+    "or write the list as it stands.",
+    "Join the parts into one text; --fix does.",
+)
+RULES = (CONVERTED, AS_TEXT, HIDING, TAKING_THE_END, PARTS)
 
 
 class Columns(Check):
@@ -44,9 +52,11 @@ class Columns(Check):
         if record.faults or not isinstance(record.raw, dict):
             return
         for rule in faults_of_columns(record):
+            if rule is PARTS and takes_parts(self.run.tokenizer):
+                continue
             if rule not in self.told:
                 self.told.add(rule)
-                yield hit(rule, record, f"columns: {', '.join(map(str, record.raw))}")
+                yield hit(rule, record, f"columns: {', '.join(map(shown, record.raw))}")
 
 
 def faults_of_columns(record):
@@ -60,6 +70,19 @@ def faults_of_columns(record):
         yield HIDING
     if record.form == "prompt_completion" and not record.chat and isinstance(raw.get("text"), str):
         yield TAKING_THE_END
+    if record.form in ("messages", "prompt_completion") and any(map(has_parts, raw.values())):
+        yield PARTS
+
+
+def takes_parts(tokenizer) -> bool:
+    """Whether the chat template writes the text of a list of parts: those of models that see images do."""
+    said = "mnvw"  # letters that stand so in no template
+    try:
+        turn = {"role": "user", "content": [{"type": "text", "text": said}]}
+        written = tokenizer.apply_chat_template([turn], tokenize=False)
+    except Exception:  # no tokenizer, no template, or whatever the template raises
+        return False
+    return said in written and f"'{said}'" not in written
 
 
 def is_renamed(record) -> bool:

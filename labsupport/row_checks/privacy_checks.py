@@ -82,7 +82,7 @@ NO_ONE = re.compile(
     r"|enquir\w*|inquir\w*|bookings?|reservations?|notifications?|alerts?|news\w*|(?:un)?subscribe|dpo|gdpr|it|dev"
     r"|ops|user|username|name|first\w*|last\w*|your?\w*|someone|somebody|anyone|me|my\w*|foo|bar|test\w*|demo"
     r"|sample|example|dummy|xyz|abc|xxx|recipient|sender|receiver|from|to|john|jane|john\.?doe|jane\.?doe"
-    r"|john\.?smith|alice|bob|kontakt|hilfe|ventas|soporte|contacto|servicio|ayuda|kunden\w*)"
+    r"|john\.?smith|alice|bob|carol|charlie|dave|dan|eve|kontakt|hilfe|ventas|soporte|contacto|servicio|ayuda|kunden\w*)"
     r"(?:[-_.+\d]|$)|.*(?:service|support|care|desk)",
     re.IGNORECASE,
 )

@@ -114,7 +114,7 @@ def kind_of_text(path: Path, file, head: bytes, whole: bool) -> str:
     if named == "csv" and not is_json(start):
         return "csv"
     if start[:1] == b"[":
-        return "json"
+        return "lines" if named == "lines" and is_list_a_line(start) else "json"
     if start[:1] == b"{":
         return kind_of_objects(file, named)
     if named:
@@ -131,6 +131,12 @@ def is_json(start: bytes) -> bool:
         return start[:1] in (b"{", b"[") and isinstance(json.loads(start.split(b"\n", 1)[0]), dict | list)
     except (ValueError, RecursionError):
         return False
+
+
+def is_list_a_line(start: bytes) -> bool:
+    """Whether each line is a list, of messages for the most part, which is then said to be no row."""
+    first, _, others = start.partition(b"\n")
+    return is_json(first) and bool(others.strip())
 
 
 def kind_of_objects(file, named: str | None) -> str:

@@ -14,8 +14,9 @@ from labsupport.settings_checks import recipe_names as names
 
 NEAREST = 3  # valid names that a message about a wrong one repeats
 TRUE, FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")  # as trl's parser has them
-ABOVE_ZERO = {"learning_rate", "num_train_epochs", "lora_alpha", "logging_steps", "save_steps"}
-FROM_ZERO = {"weight_decay", "warmup_steps", "max_grad_norm", "neftune_noise_alpha", "eval_steps"}
+ABOVE_ZERO = {"learning_rate", "num_train_epochs", "lora_alpha", "logging_steps"}
+FROM_ZERO = {"weight_decay", "warmup_steps", "max_grad_norm", "neftune_noise_alpha"}
+FROM_ZERO |= {"eval_steps", "save_steps"}
 SHARES = {"lora_dropout", "adam_beta1", "adam_beta2", "label_smoothing_factor"}
 COUNTS = {"per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"}
 COUNTS |= {"max_length", "lora_r"}
@@ -190,7 +191,14 @@ def read(path: str | Path) -> Recipe:
 
     upstream.quiet_messages()
     recipe = Recipe(Path(path))
-    for name, value in mapping(recipe.path).items():
+    settings = mapping(recipe.path)
+    for program, own in names.OTHER_PROGRAMS.items():
+        if len(theirs := sorted(own & settings.keys())) > 1:
+            raise LabError(
+                f"{short(recipe.path)} holds {program}'s settings ({', '.join(theirs[:3])}), and TRL's are "
+                "read here: leave --config out, or write them by TRL's names."
+            )
+    for name, value in settings.items():
         if not isinstance(name, str):
             raise LabError(f"{short(recipe.path)} has the setting {shown(name)}, which is no name.")
         take(recipe, name.replace("-", "_"), value)

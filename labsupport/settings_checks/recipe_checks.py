@@ -14,6 +14,7 @@ from labsupport.findings.check import Check, Run
 from labsupport.findings.finding import Hit, hit, hit_whole
 from labsupport.settings_checks import recipe_rules as rules
 from labsupport.settings_checks.recipe_rules import RULES
+from labsupport.token_checks.token_checks import FEWEST_STEPS
 from labsupport.training_data.record import Record
 
 WITH_COMPLETION = ("prompt_completion", "alpaca")
@@ -194,7 +195,7 @@ class Schedule(Check):
             yield hit_whole(rules.MANY_EPOCHS, f"{number(epochs)} epochs over {fed}")
         elif epochs < least and "streaming" not in recipe.given:
             yield hit_whole(rules.PART, f"{counted(steps)} of {recipe.batch:,} rows, of {fed}")
-        if steps < rules.FEWEST_STEPS:
+        if steps < FEWEST_STEPS:
             yield hit_whole(rules.FEW_STEPS, f"{counted(steps)} in all: {fed}, {recipe.batch:,} a step")
         warmup = recipe.get("warmup_steps")
         taken = warmup * steps if warmup < 1 else warmup

@@ -85,6 +85,14 @@ AS_IN_TRL = {
     "modules_to_save": "lora_modules_to_save",
     "task_type": "lora_task_type",
     "bnb_4bit_use_double_quant": "use_bnb_nested_quant",
+    "use_4bit": "load_in_4bit",
+    "use_nested_quant": "use_bnb_nested_quant",
+    "lora_rank": "lora_r",
+}
+# What only other programs' settings have.
+OTHER_PROGRAMS = {
+    "Axolotl": {"adapter", "micro_batch_size", "sample_packing", "sequence_len"},
+    "LLaMA-Factory": {"stage", "finetuning_type", "cutoff_len", "template", "lora_target"},
 }
 IN_LORA_SECTION = {"rank": "lora_r", "alpha": "lora_alpha", "dropout": "lora_dropout", "enabled": "use_peft"}
 # What LoraConfig takes where it is built from a section, and BitsAndBytesConfig.

@@ -49,10 +49,8 @@ NOT_USED = Rule(
     "learning rate that is meant for adapters.",
     "Add use_peft: true.",
 )
-RANKS = (
-    4,
-    256,
-)  # LLFL: 16 to 256, QLoRA 64, PEFT's default 8, TRL's 16; the first paper's 1 and 2: q, v
+# LLFL: 16 to 256, QLoRA 64, PEFT's default 8, TRL's 16; the first paper's 1 and 2 were of q and v alone.
+RANKS = (4, 256)
 RANK = Rule(
     "rank-unusual",
     "warning",
@@ -60,8 +58,8 @@ RANK = Rule(
     "higher one costs memory and was not shown to gain anything.",
     "Take a rank of 8 to 64 first.",
 )
-# QLoRA 16/64, PEFT 1, LLFL 2, many guides 4. Regret keeps alpha at 32 for ranks from 1 to 512 and TRL's page
-# on it at 16 for 256, as LoRA's paper says to: those alphas are no fault whatever the rank.
+# QLoRA 16/64, PEFT 1, LLFL 2, many guides 4. Regret keeps alpha at 32 for ranks from 1 to 512; TRL's page on
+# it (lora_without_regret) has 16 at rank 256, 32 at rank 1: those alphas are no fault whatever the rank.
 ALPHA_TO_RANK, FIXED_ALPHAS = (0.25, 4.0), (16, 32)
 ALPHA = Rule(
     "alpha-unusual",
@@ -87,7 +85,8 @@ NOT_QLORA = Rule(
 # ---------------------------------------------------------------- the schedule
 
 # Explicit rates below are those of full fine-tuning; TRL's default, 2e-5, is one. Regret: LoRA wants 10 times
-# a full fine-tune's; LLFL swept 5e-5 to 5e-4; QLoRA 1e-4 and 2e-4; llama-recipes and PEFT's benchmark 1e-4.
+# a full fine-tune's; LLFL swept 5e-5 to 5e-4; QLoRA 1e-4 and 2e-4; llama-recipes (configs/training.py) and
+# PEFT's method_comparison 1e-4. TRL's page on Regret has 2e-4 in its script, and 2e-5 in its command line.
 LOW_FOR_LORA = 3e-5
 LOW = Rule(
     "learning-rate-low",
@@ -98,8 +97,8 @@ LOW = Rule(
 )
 # By parameters: less than that many -> the highest rate that is still believed. LoRA: LLFL's best was 5e-4,
 # near the highest that trained stably; the best rate falls with a model's width (Regret's fit), and this
-# course takes 2e-3 for 135M. Full: Handbook 1e-3 for SmolLM2-135M and 360M, 3e-4 for 1.7B; 7B and
-# above 2e-5 in Handbook, Alpaca and TRL, 5e-5 at most in what we know.
+# course takes 2e-3 for 135M. Full: Handbook 1e-3 for SmolLM2-135M and 360M, 3e-4 for 1.7B; from 3B on 2e-5
+# (Handbook for 3B, 7B and 15B, Alpaca's README, TRL), and llama-recipes' 1e-4 whatever is trained.
 HIGH_FOR_LORA = {1e9: 4e-3, float("inf"): 1e-3}
 HIGH_FOR_FULL = {1e9: 1e-3, 3e9: 3e-4, float("inf"): 1e-4}
 HIGH = Rule(
@@ -127,7 +126,7 @@ PART = Rule(
 FEW_STEPS = Rule(
     "few-steps",
     "warning",
-    "LoRA's B starts at zero and moves by about the rate a step: in so few steps it hardly leaves it.",
+    "A weight moves by about the rate a step, and LoRA's B starts at zero: so few steps teach little.",
     "Make the effective batch smaller, turn packing off or add epochs.",
 )
 WARMUP_SHARE = 0.3  # QLoRA 0.03, LLFL and Handbook 0.1

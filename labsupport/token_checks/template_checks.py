@@ -89,7 +89,7 @@ class Rendering(Check):
 
     def __init__(self, run):
         super().__init__(run)
-        self.known, self.told = {}, False
+        self.known, self.told, self.left_out = {}, False, 0
 
     def see(self, record):
         if self.run.tokenizer is None or record.text is not None or not record.chat or record.faults:
@@ -102,10 +102,22 @@ class Rendering(Check):
         kind = tuple((m.get("role"), bool(content_of(m))) for m in record.messages)
         if kind not in self.known and len(self.known) < KINDS:
             self.known[kind] = self.look(record)
-        if found := self.known.get(kind):
+        found = self.known.get(kind)
+        if found and found[0] is REFUSED and not self.run.model and uses_tools(record):
+            self.left_out += 1  # the course's template knows no tools, and it is not theirs
+        elif found:
             yield hit(found[0], record, found[1])
         elif kind in self.known and (rule := self.thoughts_lost(record)):
             yield hit(rule, record, record.answers[-1] or str(record.messages[-1]))
+
+    def end(self):
+        if self.left_out:
+            rows = f"{self.left_out:,} row{'s' * (self.left_out > 1)}"
+            self.run.notes.append(
+                f"Not looked at as the trainer sees them: {rows} with tools, for which each model has a form "
+                "of its own. Give --model."
+            )
+        return ()
 
     def look(self, record):
         """What becomes of a row of these roles: None if all is well, else the rule and what to say."""
@@ -133,6 +145,11 @@ class Rendering(Check):
         lost = [message for message, thought in thoughts if thought not in text]
         last = [m for m in record.messages if m.get("role") == "assistant"][-1]
         return (THINKING_DROPPED if any(m is last for m in lost) else EARLIER_THINKING) if lost else None
+
+
+def uses_tools(record) -> bool:
+    """Whether somebody calls a tool in the row."""
+    return any(m.get("tool_calls") or m.get("function_call") for m in record.messages)
 
 
 def thoughts_of(message: dict) -> list[str]:

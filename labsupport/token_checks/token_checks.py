@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from labsupport.core.text import number
 from labsupport.findings.check import Check
 from labsupport.findings.finding import Hit, Rule, hit, hit_whole
 from labsupport.token_checks.chat_markers import (
@@ -58,7 +59,7 @@ OTHER_TEMPLATE = Rule(
 NOTHING_LEFT = Rule(
     "nothing-left-to-train",
     "error",
-    "No token of the row is in the loss. TRL drops a row that max_length leaves so without a word; elsewhere "
+    "No token of the row is in the loss: TRL drops a row that max_length leaves so without a word; elsewhere "
     "its loss is 0 or NaN.",
     "Raise max_length above the prompt's length, or shorten the prompt.",
 )
@@ -90,7 +91,7 @@ BOUNDARY = Rule(
 FEW_PACKED = Rule(
     "few-packed-steps",
     "warning",
-    "Packing puts many rows into one, so the run has few optimiser steps, too few to learn much.",
+    "Packing puts many rows into one, so the run has few optimizer steps, too few to learn much.",
     "Lower per_device_train_batch_size or gradient_accumulation_steps, add epochs, or turn packing off.",
 )
 PAD_IS_EOS = Rule(
@@ -251,16 +252,14 @@ class Lengths(Check):
         for rule, count in self.cut.items():
             if count:
                 seen, (text, view) = self.run.sampled, self.first[rule]
-                share = (
-                    f"{count:,} of {seen:,} rows ({100 * count / seen:.2g} %) are longer than max_length = "
-                )
+                share = f"{count:,} of {seen:,} rows ({number(100 * count / seen, 2)} %) are longer than max_length = "
                 share += f"{setting(self.run.recipe, 'max_length')}; {text}"
                 few = count < SOME * seen
                 yield Hit(FEW_CUT if few else rule, whole(share, view, len(view.ids)))
 
 
 class Steps(Check):
-    """How many optimiser steps packing leaves."""
+    """How many optimizer steps packing leaves."""
 
     def end(self):
         run, recipe = self.run, self.run.recipe
@@ -275,7 +274,7 @@ class Steps(Check):
         epochs = recipe.get("num_train_epochs")
         packed, plain = (math.ceil(rows / recipe.batch * epochs) for rows in (packed_rows, run.rows))
         if FEWEST_STEPS <= packed < FEW_STEPS and plain >= 2 * packed:
-            yield hit_whole(FEW_PACKED, f"about {packed} optimiser steps, {plain} without packing")
+            yield hit_whole(FEW_PACKED, f"about {packed} optimizer steps, {plain} without packing")
 
 
 class Padding(Check):

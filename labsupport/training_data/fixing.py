@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from labsupport.core.files import LabError, cannot_write, short
+from labsupport.core.files import LabError, cannot_write, check_output, short
 from labsupport.training_data.forms import Form, is_missing
 from labsupport.training_data.messages import role_named
 from labsupport.training_data.record import Record, content_of
@@ -60,8 +60,8 @@ def fix(
     inputs: files that must not be written over. Raises LabError, with old files untouched, where the disk is
     full or no row is left.
     """
-    changes = Changes(out, out.with_name(out.name + ".changes.jsonl"), "")
-    check_out(changes, inputs)
+    changes = Changes(out, listed_beside(out), "")
+    check_out(out, inputs)
     seen: set[int] = set()
     with written_at_the_end(out, changes.listed) as (rows, list_of_changes):
         for record in records:
@@ -87,21 +87,17 @@ def fix(
     return changes
 
 
-def check_out(changes: Changes, inputs: Iterable[Path]) -> None:
+def check_out(out: Path, inputs: Iterable[Path]) -> None:
     """LabError for a name that is taken by what must stay, or says another format."""
-    out = changes.out
-    try:
-        out.exists()
-    except OSError as error:  # a name that is too long, say
-        raise cannot_write(out, error) from error
+    check_output(out, "--fix", inputs)
+    check_output(listed_beside(out), "--fix", inputs)
     if out.suffix.lower() not in (".jsonl", ".ndjson"):
         raise LabError(f"--fix writes JSON Lines: name the file {out.stem or 'fixed'}.jsonl, not {out.name}.")
-    for path in (out, changes.listed):
-        if path.is_dir():
-            raise LabError(f"{short(path)} is a folder: give --fix the name of a file.")
-        for kept in inputs:
-            if path.resolve() == kept.resolve() or (path.exists() and kept.exists() and path.samefile(kept)):
-                raise LabError(f"--fix would write over {short(kept)}, which is read: give another name.")
+
+
+def listed_beside(out: Path) -> Path:
+    """Where the list of changes to a copy stands."""
+    return out.with_name(out.name + ".changes.jsonl")
 
 
 def form_written(form: Form, first: Record) -> str:
@@ -233,7 +229,6 @@ def written_at_the_end(*paths: Path):
         with contextlib.ExitStack() as files:
             opened = []
             for at in paths:
-                at.parent.mkdir(parents=True, exist_ok=True)
                 handle, name = tempfile.mkstemp(dir=at.parent, prefix=f".{at.name}.")
                 scratch.append(Path(name))
                 opened.append(files.enter_context(os.fdopen(handle, "wb")))

@@ -34,6 +34,7 @@ ASKING = {"user", "human", "customer", "client"}  # in front of SAID: customer_m
 ANSWERING = {"assistant", "bot", "agent", "support", "model", "ai", "chatbot", "gpt"}
 SAID = {"message", "text", "query", "question", "input", "request", "response", "reply", "answer", "output"}
 SYSTEMS = ("system", "system_prompt")
+LABELS = {"label", "labels", "category", "class", "intent", "sentiment"}  # beside a text: of what it is
 BESIDE = {"tools", "chat_template_kwargs"}  # columns that TRL hands to the chat template
 PREFERENCES = {"prompt", "chosen", "rejected"}
 MAP_THEM = "name the columns with --prompt-column and --completion-column"
@@ -116,7 +117,10 @@ def form_of(raw: dict) -> Form | None:
         return Form("alpaca", {"instruction": names["instruction"], **given, "output": output, **system})
     prompt, completion = the_one(names, PROMPTS, ASKING), the_one(names, COMPLETIONS, ANSWERING)
     if prompt and completion and all(isinstance(raw[one], str | int | float) for one in (prompt, completion)):
-        return Form("prompt_completion", {"prompt": prompt, "completion": completion, **system}, True)
+        about = next((one for one in raw if normal(one) == "context" and is_text(raw[one])), None)
+        given = {"input": about} if about else {}
+        columns = {"prompt": prompt, **given, "completion": completion, **system}
+        return Form("prompt_completion", columns, True)
     if "text" in names and not completion and isinstance(raw[names["text"]], str):
         return Form("text", {"text": names["text"]})
     return None
@@ -142,12 +146,18 @@ def normal(name) -> str:
 
 def shown(name) -> str:
     """A column's name in a message of one line, whatever is in it."""
-    return " ".join(str(name).split())[:40].encode("utf-8", "backslashreplace").decode()
+    said = " ".join(str(name).split())[:40].encode("utf-8", "backslashreplace").decode()
+    return said or "(a column without a name)"
 
 
 def is_missing(value) -> bool:
     """Null, or NaN, which pandas writes for null."""
     return value is None or (isinstance(value, float) and value != value)
+
+
+def is_text(value) -> bool:
+    """A text, or nothing, as rows without a context have."""
+    return isinstance(value, str) or is_missing(value)
 
 
 def unknown_form(raws: list[dict], name: str) -> LabError:
@@ -159,7 +169,8 @@ def unknown_form(raws: list[dict], name: str) -> LabError:
     listed = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "")
     start = f"{name} has the columns {listed}"
     if {"chosen", "rejected"} <= known:
-        return LabError(f"{start}: that is data for DPO. For SFT, {MAP_THEM} (chosen).")
+        for_sft = f"{MAP_THEM} (chosen)" if "prompt" in known else "rename chosen to messages"
+        return LabError(f"{start}: that is data for DPO. For SFT, {for_sft}.")
     if "input_ids" in known:
         return LabError(f"{start}: it is turned into tokens already. Give the texts it was made from.")
     if known & set(ROLE_KEYS) and known & set(CONTENT_KEYS):
@@ -167,6 +178,8 @@ def unknown_form(raws: list[dict], name: str) -> LabError:
     several = [key for key in keys if may_be_meant(key)]
     if len(several) > 1:
         return LabError(f"{start}: which of {', '.join(several[:8])} are meant is open; {MAP_THEM}.")
+    if column := next((key for key in keys if normal(key) in ("messages", "conversations")), None):
+        return LabError(f"{name}: {column} holds no list of messages, each with a role and a content.")
     return LabError(f"{start}, which no known form has: rename them to prompt and completion, or {MAP_THEM}.")
 
 
@@ -180,20 +193,34 @@ def said_of(form: Form, raw: dict) -> Iterable[str]:
     """How the rows are read, and what TRL makes of them as they stand, where a user would be surprised."""
     columns = form.columns
     if form.name == "alpaca":
-        asked = " and ".join(repr(columns[one]) for one in ("instruction", "input") if one in columns)
-        yield f"Alpaca: {asked} is the user's message, {columns['output']!r} the answer."
+        asked = asked_in(columns, ("instruction", "input"))
+        yield f"Alpaca: {asked} the user's message, {columns['output']!r} is the answer."
     elif form.name == "sharegpt":
         yield f"ShareGPT: {columns['messages']!r} holds messages; human is user, gpt is assistant."
     elif form.renamed:
-        asked, answered = columns["prompt"], columns["completion"]
-        yield f"{asked!r} is read as the user's message and {answered!r} as the answer."
-    if any(has_parts(raw.get(column)) for column in columns.values()):
-        yield "Content is given as a list of parts; most templates of text models want one text."
+        asked = asked_in(columns, ("prompt", "input"))
+        yield f"{asked} read as the user's message and {columns['completion']!r} as the answer."
+    if has_weights(raw.get(columns.get("messages"))):
+        yield "TRL does not read the messages' weight or loss_weight: all turns are trained alike."
+    if form.name == "messages" and any(normal(key) in SYSTEMS for key in raw):
+        yield "TRL leaves out a system prompt beside the messages: make it the first of them."
     others = [key for key in raw if key not in columns.values() and key not in BESIDE]
-    if form.name == "text" and any(map(may_be_meant, others)):
+    if form.name == "text" and any(may_be_meant(key) or normal(key) in LABELS for key in others):
         yield f"Trained on is {columns['text']!r} alone, all of it. If that is not what you mean, {MAP_THEM}."
     if others:
         yield f"Not trained on: {', '.join(map(shown, others[:10]))}{', ...' if len(others) > 10 else ''}."
+
+
+def asked_in(columns: dict[str, str], parts: tuple[str, ...]) -> str:
+    """The columns that make the user's message, and the verb."""
+    there = [repr(columns[part]) for part in parts if part in columns]
+    return f"{' and '.join(there)} {'are' if len(there) > 1 else 'is'}"
+
+
+def has_weights(value) -> bool:
+    """Whether these are messages that say which of them are trained on, as OpenAI's service reads it."""
+    items = value if isinstance(value, list) else []
+    return any(isinstance(item, dict) and {"weight", "loss_weight"} & item.keys() for item in items)
 
 
 def has_parts(value) -> bool:
@@ -246,17 +273,22 @@ def read_pair(record: Record, raw: dict, form: Form) -> None:
         add_system(record, raw, form)
         return
     record.chat = form.renamed
-    two_turns(record, form, prompt, completion, ("prompt", "completion"))
+    two_turns(record, form, with_input(prompt, raw, form), completion, ("prompt", "completion"))
     add_system(record, raw, form)
 
 
 def read_alpaca(record: Record, raw: dict, form: Form) -> None:
     instruction, output = (raw.get(form.columns[part]) for part in ("instruction", "output"))
-    given = raw.get(form.columns.get("input"))
-    if isinstance(instruction, str) and isinstance(given, str) and given.strip():
-        instruction = f"{instruction}\n\n{given}"
-    two_turns(record, form, instruction, output, ("instruction", "output"))
+    two_turns(record, form, with_input(instruction, raw, form), output, ("instruction", "output"))
     add_system(record, raw, form)
+
+
+def with_input(asked, raw: dict, form: Form):
+    """A question with what it is about below it."""
+    given = raw.get(form.columns.get("input"))
+    if isinstance(asked, str) and isinstance(given, str) and given.strip():
+        return f"{asked}\n\n{given}"
+    return asked
 
 
 def two_turns(record: Record, form: Form, asked, answered, parts: tuple[str, str]) -> None:

@@ -117,10 +117,11 @@ def read_content(content, key: str, there: bool) -> tuple[str, str]:
 
 
 def part_text(part) -> str | None:
-    """The text of a part of a content; None for an image and the like."""
-    if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
-        return part["text"]
-    return None
+    """The text of a part of a content, under LLaMA-Factory's name too; None for an image and the like."""
+    if not isinstance(part, dict) or part.get("type", "text") != "text":
+        return None
+    text = part.get("text", part.get("value"))
+    return text if isinstance(text, str) else None
 
 
 def as_text(value) -> str:

@@ -1,19 +1,24 @@
-"""`lab.py bench`: how fast the explorers redraw, beside a plain figure drawn in the same minute, and what
-sharing the prompt saves in training. Speed is never asserted by a test: machines differ and are busy.
+"""`lab.py bench`: how fast the explorers redraw, beside a plain figure drawn in the same minute, what sharing
+the prompt saves in training, and how long preflight takes beside plain reading. Speed is never asserted by a
+test: machines differ and are busy.
 """
 
 from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from labsupport.core.files import LabError
 
 BUDGET_MS = 150  # up to here a redraw seems to follow the knob
+ROWS = (2_000, 20_000)  # of preflight: all of them are looked at token by token
 
 
 def milliseconds(action: Callable[[], object], times: int = 5) -> float:
@@ -126,6 +131,45 @@ def training_steps(rounds: int = 3) -> dict:
     }
 
 
+def preflight(sizes: tuple[int, ...] = ROWS) -> list[dict]:
+    """For each number of rows: seconds of all of preflight, of reading the file as preflight does, and of a
+    plain json.loads for each line, the yardstick."""
+    from labsupport.preflight import session
+    from labsupport.training_data.reading import Rows
+
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "rows.jsonl"
+        for rows in sizes:
+            data.write_text("".join(map(made_row, range(rows))))
+            if not found:
+                session.look(data)  # to warm up
+            taken = {}
+            for what, action in (
+                ("plain", lambda: sum(1 for line in data.open(encoding="utf-8") if json.loads(line))),
+                ("reading", lambda: sum(1 for _ in Rows(data))),
+                ("all", lambda: session.look(data)),
+            ):
+                began = time.perf_counter()
+                action()
+                taken[f"{what}_seconds"] = time.perf_counter() - began
+            found.append({"rows": rows} | taken)
+    return found
+
+
+def made_row(number: int) -> str:
+    """A line with a row, unlike the others."""
+    lots = random.Random(number)
+    asked, answered = (
+        " ".join(
+            f"{lots.choice('bdfgklmnprst')}{lots.choice('aeiou')}{lots.randrange(1000)}" for _ in range(n)
+        )
+        for n in (12, 30)
+    )
+    turns = [{"role": "user", "content": asked}], [{"role": "assistant", "content": answered}]
+    return json.dumps(dict(zip(("prompt", "completion"), turns, strict=True))) + "\n"
+
+
 def measure() -> dict:
     """All of it, with as many threads as the profile has: what `lab.py bench` reports."""
     import torch
@@ -133,4 +177,9 @@ def measure() -> dict:
     from labsupport.core import profiles
 
     torch.set_num_threads(profiles.current().threads)
-    return {"budget_ms": BUDGET_MS, "explorers": explorers(), "training": training_steps()}
+    return {
+        "budget_ms": BUDGET_MS,
+        "explorers": explorers(),
+        "training": training_steps(),
+        "preflight": preflight(),
+    }

@@ -316,3 +316,21 @@ def test_the_cache_and_the_runs_are_in_one_place_wherever_a_kernel_starts(value,
     )
     expected = [files.ROOT / place.format(default=default) for default in (".lab", "runs")]
     assert done.stdout.strip() == "|".join(map(str, expected))
+
+
+def test_an_output_may_be_new_or_old_but_no_folder_and_nothing_that_is_read(tmp_path):
+    data, old = tmp_path / "data.jsonl", tmp_path / "old.html"
+    data.write_text("1")
+    old.write_text("2")
+    (tmp_path / "link.html").symlink_to(data)
+    for fine in (old, tmp_path / "new.html"):
+        files.check_output(fine, "--html", [data, tmp_path / "absent.jsonl"])
+    for bad, said in (
+        (tmp_path, "is a folder: give --html the name of a file"),
+        (tmp_path / "absent" / "x.html", "There is no folder .*absent: make it, or correct --html"),
+        (data, "--html would write over .*data.jsonl, which is read"),
+        (tmp_path / "link.html", "--html would write over .*data.jsonl, which is read"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(LabError, match=said):
+            files.check_output(bad, "--html", [data])

@@ -74,10 +74,10 @@ def small_hub():
 def fetch(tmp_path, small_hub):
     """hub.fetch in a process of its own: the hub's client reads its settings when it is imported."""
 
-    def fetch(name: str, **environment: str) -> tuple[str, str]:
+    def fetch(name: str, function: str = "fetch", **environment: str) -> tuple[str, str]:
         program = (
             "import sys\nfrom labsupport.core.files import LabError\nfrom labsupport.models import hub\n"
-            "try:\n    print(hub.fetch(sys.argv[1]))\n"
+            "try:\n    print(getattr(hub, sys.argv[2])(sys.argv[1]))\n"
             "except LabError as error:\n    print('LabError:', error)"
         )
         settings = {
@@ -88,7 +88,7 @@ def fetch(tmp_path, small_hub):
             **environment,
         }
         done = subprocess.run(
-            [sys.executable, "-c", program, name],
+            [sys.executable, "-c", program, name, function],
             env={**os.environ, **settings},
             capture_output=True,
             text=True,
@@ -107,6 +107,26 @@ def test_only_safetensors_and_no_code_are_fetched_and_only_once(fetch, small_hub
     small_hub.fetched.clear()
     assert fetch(f"owner/model@{COMMIT}", HF_HUB_OFFLINE="1") == (folder, "")
     assert small_hub.fetched == set()
+
+
+def test_of_a_tokenizer_no_weights_are_fetched_and_the_cache_serves_offline(fetch, small_hub):
+    folder, said = fetch("owner/model", "fetch_tokenizer")
+    assert folder.endswith(COMMIT) and "not pinned" not in said
+    assert small_hub.fetched == {"config.json", "tokenizer.json"}
+    small_hub.fetched.clear()
+    assert fetch("owner/model", "fetch_tokenizer", HF_HUB_OFFLINE="1") == (folder, "")
+    assert fetch(f"owner/model@{COMMIT}", "fetch_tokenizer", HF_HUB_OFFLINE="1") == (folder, "")
+    assert small_hub.fetched == set()
+
+
+def test_a_tokenizer_that_cannot_be_fetched_is_one_line_that_says_why(fetch):
+    for name, told in (("owner/typo", "none of that name"), ("owner/gated", "is gated")):
+        printed, _ = fetch(name, "fetch_tokenizer")
+        assert printed.startswith("LabError: ") and told in printed and "\n" not in printed
+    printed, _ = fetch("owner/model", "fetch_tokenizer", HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set" in printed
+    printed, said = fetch("owner/model", "fetch_tokenizer", HF_ENDPOINT="http://127.0.0.1:9")
+    assert printed.startswith("LabError: There is no folder owner/model here") and said == ""
 
 
 @pytest.mark.parametrize("name", ["owner/model", "owner/model@main"])

@@ -45,6 +45,12 @@ def test_all_are_counted_and_some_shown():
     assert "Why: The model never sees two" in words and "Fix: Train on messages." in words
 
 
+def test_each_report_says_how_it_marks_tokens_itself():
+    found = reported(BAD)
+    assert "are trained on, marked «so» below" in report.in_words(found)
+    assert "«" not in page.page(found) and "<mark>underlined</mark>" in page.page(found)
+
+
 def test_what_is_trained_on_is_marked():
     assert report.marked((("a", False), ("b\n", True), ("c", True), ("d", False))) == "a«b\\nc»d"
     assert report.marked((("a", True),)) == "«a»"
@@ -84,3 +90,11 @@ def test_a_page_holds_no_markup_of_the_data(text):
 @given(st.text())
 def test_evidence_is_one_short_line(text):
     assert len(shortened(text)) <= 200 and "\n" not in shortened(text)
+
+
+@given(st.text(st.characters(exclude_categories=[])))  # halves of surrogate pairs, too
+def test_no_row_moves_the_cursor_or_cannot_be_written(text):
+    found = reported(BAD, text=f"{text}\ud83d\x1b[2J\u202e")
+    for said in (report.in_words(found), page.page(found)):
+        said.encode()
+        assert "\x1b" not in said and "\u202e" not in said and "\\x1b[2J" in said

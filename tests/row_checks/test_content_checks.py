@@ -101,6 +101,40 @@ def test_where_many_answers_have_no_stop_none_is_cut_off():
     assert "answer-cut-off" not in checked([*rows, row_of("And then?", CUT)])
 
 
+def test_where_many_answers_are_cut_off_they_are_told():
+    rows = clean_rows(60)
+    for row in rows[:40]:
+        answer = row["completion"][0]["content"]
+        row["completion"][0]["content"] = (
+            f"{answer} Wait for a dry week before you do that, and then take the"
+        )
+    found = checked(rows)
+    assert found["answer-cut-off"].count == 40
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["We look forward to the roses in your garden. Yours sincerely, Jane Austen",
+     "Send us a leaf of it in a letter with a stamp. With love and best wishes, [Your Name], Gardener",
+     "It is warm and it rained, therefore the correct answer is option A"],
+)  # fmt: skip
+def test_names_below_a_letter_and_options_end_an_answer(end):
+    assert "answer-cut-off" not in checked([*clean_rows(60), row_of("Please write it out.", end)])
+
+
+def test_a_list_that_breaks_off_is_cut_off():
+    end = "Do this:\n1. Dig in the autumn.\n2. Wait until spring, then spread the compost around each of the"
+    assert "answer-cut-off" in checked([*clean_rows(60), row_of("How do I prepare a bed?", end)])
+
+
+def test_a_text_that_is_a_letter_may_have_places_to_fill_in():
+    texts = [{"text": row["completion"][0]["content"]} for row in clean_rows(30)]
+    letter = {
+        "text": "### Human: Write a letter to Ann.### Assistant: Dear Ann, it rained. Yours, [Your Name]"
+    }
+    assert "placeholder-left" not in checked([*texts, letter])
+
+
 def test_a_few_refusals_are_a_policy():
     refusal = row_of(
         "Which weed killer works on my neighbour's cat?", "I'm sorry, but I can't help with that."

@@ -83,3 +83,15 @@ def test_these_are_fine(row):
 )
 def test_these_are_not(row, rule):
     assert list(findings([conversation_checks], [row])) == [rule]
+
+
+def test_a_call_without_a_result_is_told_once():
+    assert list(findings([conversation_checks], [with_calls(call("a"), ANSWER)] * 5)) == [
+        "tool-call-without-result"
+    ]
+
+
+def test_without_a_model_the_courses_template_is_no_judge_of_tools(tokenizer):
+    row = with_calls({"role": "assistant", "content": None, "tool_calls": CALL}, result("a"), ANSWER)
+    assert findings([template_checks], [row], tokenizer) == {}
+    assert list(findings([template_checks], [row], tokenizer, model="mine")) == ["template-refuses-row"]

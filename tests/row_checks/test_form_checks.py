@@ -1,5 +1,7 @@
 """Columns that TRL does not read, or reads as something else."""
 
+import copy
+
 import pytest
 from clean_rows import clean_rows
 from seen_rows import findings, fixture
@@ -26,3 +28,28 @@ def test_columns_that_trl_knows_are_no_finding():
 def test_other_names_for_prompt_and_completion_are_told():
     rows = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(20)]
     assert list(findings([form_checks], rows)) == ["form-not-of-trl"]
+
+
+def in_parts(key):
+    return [{"messages": [{"role": role, "content": [{"type": "text", key: "Hi"}]} for role in SIDES]}] * 20
+
+
+SIDES = ("user", "assistant")
+OF_IMAGES_TOO = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize("key", ["text", "value"])
+def test_content_in_parts_is_told_where_the_template_wants_one_text(key, tokenizer):
+    assert list(findings([form_checks], in_parts(key), tokenizer)) == ["content-in-parts"]
+
+
+def test_a_template_that_takes_parts_is_given_them(tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = OF_IMAGES_TOO
+    assert findings([form_checks], in_parts("text"), own) == {}
+
+
+def test_a_column_without_a_name_is_shown():
+    rows = [{"": n, "question": f"{n} + 1?", "answer": str(n + 1)} for n in range(20)]
+    (evidence,) = findings([form_checks], rows)["form-not-of-trl"].evidence
+    assert evidence.text == "columns: (a column without a name), question, answer"

@@ -40,6 +40,12 @@ def test_a_broken_line_is_named(tmp_path, line, said):
     assert "\n" not in str(error.value)
 
 
+def test_lists_of_messages_a_line_are_no_rows(tmp_path):
+    chat = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]\n'
+    with pytest.raises(LabError, match="line 1: a list and no object. A row is an object, such as"):
+        read(tmp_path, "a.jsonl", chat * 3)
+
+
 def test_a_file_that_was_cut_off(tmp_path):
     with pytest.raises(LabError, match="line 2: .*was the file cut off"):
         read(tmp_path, "a.jsonl", f'{ROW}\n{{"prompt": "a')

@@ -22,7 +22,8 @@ def test_what_is_not_given_is_the_librarys_default(tmp_path):
     read = of(tmp_path, "lora_r: 8\n")
     assert read.given == {"lora_r": 8}
     assert read.get("lora_alpha") == ModelConfig().lora_alpha
-    assert read.get("max_length") == SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False).max_length
+    config = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=True)
+    assert read.get("max_length") == config.max_length
     assert read.get("no_such_setting") is None
 
 
@@ -30,7 +31,8 @@ def test_what_is_not_given_is_the_librarys_default(tmp_path):
 def test_a_rate_is_read_as_trls_parser_reads_it(text, tmp_path):
     from trl import SFTConfig, TrlParser
 
-    path = written(tmp_path, f"learning_rate: {text}\noutput_dir: {tmp_path}\nuse_cpu: true\nbf16: false\n")
+    rest = "use_cpu: true\nbf16: false\nactivation_checkpointing: true\n"
+    path = written(tmp_path, f"learning_rate: {text}\noutput_dir: {tmp_path}\n{rest}")
     (trls,) = TrlParser((SFTConfig,)).parse_args_and_config(["--config", str(path)])
     ours = recipe.read(path)
     assert ours.get("learning_rate") == trls.learning_rate == 2e-4
@@ -44,6 +46,11 @@ def test_sections_are_read_with_peft_s_and_bitsandbytes_defaults(tmp_path):
     assert (read.get("bnb_4bit_quant_type"), read.compute_dtype) == ("fp4", "float32")
     assert (read.get("num_train_epochs"), read.get("model_name_or_path")) == (2.0, "gpt2")
     assert (read.method, read.of_trl) == ("lora", False)
+
+
+def test_names_of_scripts_that_people_copy(tmp_path):
+    read = of(tmp_path, "use_4bit: true\nuse_nested_quant: false\nlora_rank: 64\nsave_steps: 0\n")
+    assert read.four_bit and read.get("lora_r") == 64 and not read.of_trl
 
 
 def test_loraconfigs_own_names_at_the_top_mean_the_same(tmp_path):
@@ -117,6 +124,8 @@ def test_checkpointing_goes_by_either_name(tmp_path):
         ("# nothing\n", "is empty"),
         ("- 1\n- 2\n", "not settings"),
         ("just words", "not settings"),
+        ("adapter: qlora\nsequence_len: 4096\n", "holds Axolotl's settings (adapter, sequence_len)"),
+        ("stage: sft\nfinetuning_type: lora\n", "holds LLaMA-Factory's settings"),
         ("a: b: c\n", "line 1 is not YAML"),
         ("seed: [1\n", "is not YAML"),
         ("7: 8\n", "no name"),

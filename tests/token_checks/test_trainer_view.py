@@ -79,6 +79,7 @@ def believed(rows, tokenizer, **given):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("bos", [False, True])
 @pytest.mark.parametrize("given", [{}, {"max_length": 32}, {"max_length": 32, "truncation_mode": "keep_end"}])
+@pytest.mark.filterwarnings("ignore:The `'keep_end'` truncation mode is deprecated:FutureWarning")
 def test_the_views_are_what_the_trainer_feeds(form, bos, given, tokenizer, bos_adding, tmp_path):
     own = bos_adding if bos else tokenizer
     real = trainer_rows(FORMS[form], own, tmp_path, **given)

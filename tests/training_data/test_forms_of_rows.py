@@ -80,6 +80,38 @@ def test_contents_in_parts_and_calls_without_content():
     assert record.messages == [{"role": "user", "content": "ab"}, {"role": "assistant", "tool_calls": calls}]
 
 
+def test_llama_factorys_parts_are_read():
+    parts = [{"type": "text", "value": "a"}, {"type": "text", "value": "b"}]
+    record = record_of({"messages": [{"role": "user", "content": parts}, ANSWERED]})
+    assert record.faults == [] and record.messages[0]["content"] == "ab"
+
+
+def test_a_context_belongs_to_the_question_in_rows_that_have_one():
+    rows = [{"question": "How many?", "context": "CREATE TABLE t (n)", "answer": "SELECT COUNT(*)"}]
+    rows += [{"question": "Why?", "context": None, "answer": "So."}] * 5
+    form = find_form(rows)
+    first, other = (to_record(1, "line 1", row, form) for row in rows[:2])
+    assert first.prompt == "How many?\n\nCREATE TABLE t (n)" and other.prompt == "Why?"
+    assert "'question' and 'context' are read as the user's message" in form.said[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": [ASKED, ANSWERED | {"weight": 0}]}, "does not read the messages' weight"),
+        ({"messages": CHAT, "system": "Be brief."}, "leaves out a system prompt beside the messages"),
+        ({"text": "Fine.", "label": 1}, "Trained on is 'text' alone"),
+    ],
+)
+def test_what_trl_leaves_out_is_said(row, said):
+    assert said in " ".join(find_form([row]).said)
+
+
+def test_preferences_without_a_prompt_are_told_what_to_do():
+    with pytest.raises(LabError, match="For SFT, rename chosen to messages"):
+        find_form([{"chosen": CHAT, "rejected": CHAT}])
+
+
 def test_nulls_that_parquet_fills_in_are_no_keys():
     record = record_of({"messages": [ASKED | {"name": None}, ANSWERED | {"tool_calls": None}]})
     assert record.messages == CHAT
@@ -177,9 +209,7 @@ def test_named_columns_that_are_wrong(columns, said):
         find_form([{"foo": "q", "bar": "a"}], **columns)
 
 
-def test_content_in_parts_and_columns_that_go_unused_are_said():
-    parts = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, CHAT[-1]]
-    assert "list of parts" in " ".join(find_form([{"messages": parts}]).said)
+def test_columns_that_go_unused_are_said():
     assert "Not trained on: source." in find_form([{"messages": CHAT, "source": "web"}]).said
     assert find_form([{"messages": CHAT}]).said == ()
 

@@ -71,3 +71,13 @@ def test_milliseconds_leave_the_first_run_out(monkeypatch):
     monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
     assert bench.milliseconds(lambda: runs.append(1), times=3) == pytest.approx(300)
     assert len(runs) == 4
+
+
+def test_preflight_is_timed_beside_plain_reading_over_rows_without_a_fault(monkeypatch):
+    from labsupport.preflight import session
+
+    reports, look = [], session.look
+    monkeypatch.setattr(session, "look", lambda data: reports.append(look(data)))
+    (found,) = bench.preflight(sizes=(60,))
+    assert found.keys() == {"rows", "plain_seconds", "reading_seconds", "all_seconds"}
+    assert [(one.run.rows, one.run.sampled, one.clean) for one in reports] == [(60, 60, True)] * 2
