@@ -252,8 +252,8 @@ class Lengths(Check):
         for rule, count in self.cut.items():
             if count:
                 seen, (text, view) = self.run.sampled, self.first[rule]
-                share = f"{count:,} of {seen:,} rows ({number(100 * count / seen, 2)} %) are longer than max_length = "
-                share += f"{setting(self.run.recipe, 'max_length')}; {text}"
+                percent, limit = number(100 * count / seen, 2), setting(self.run.recipe, "max_length")
+                share = f"{count:,} of {seen:,} rows ({percent} %) are longer than max_length = {limit}; {text}"
                 few = count < SOME * seen
                 yield Hit(FEW_CUT if few else rule, whole(share, view, len(view.ids)))
 
