@@ -253,7 +253,9 @@ class Lengths(Check):
             if count:
                 seen, (text, view) = self.run.sampled, self.first[rule]
                 percent, limit = number(100 * count / seen, 2), setting(self.run.recipe, "max_length")
-                share = f"{count:,} of {seen:,} rows ({percent} %) are longer than max_length = {limit}; {text}"
+                share = (
+                    f"{count:,} of {seen:,} rows ({percent} %) are longer than max_length = {limit}; {text}"
+                )
                 few = count < SOME * seen
                 yield Hit(FEW_CUT if few else rule, whole(share, view, len(view.ids)))
 

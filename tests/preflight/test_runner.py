@@ -38,10 +38,10 @@ def test_of_many_rows_the_first_are_seen_and_then_a_sample(monkeypatch):
         looked_at.extend(record.number for record in few)
         return [View([5, 6, 7], [False, True, True], 9, ["a", "b", "c"]) for _ in few]
 
-    report = runner.inspect(seen, records(clean_rows(100)), views=views)
+    runner.inspect(seen, records(clean_rows(100)), views=views)
     assert looked_at == [*range(1, 41), 50, 60, 70, 80, 90, 100]
     assert (seen.rows, seen.sampled, seen.tokens, seen.trained, seen.longest) == (100, 46, 138, 92, 9)
-    assert report.clean and "(46 of 100)" in seen.notes[-1]
+    assert any("(46 of 100)" in note for note in seen.notes)
 
 
 def test_a_row_that_the_trainer_cannot_read_has_no_tokens():
