@@ -576,6 +576,65 @@ for convert in (without_input, with_input):
 # otherwise, guess now.
 
 # %% [markdown]
+# > **Predict.** The model is tuned with the right template, and gets some share of the messages right. Now
+# > a program asks it in another format: the system prompt, an empty line, `user: …`, `assistant:`. How much
+# > of that share is left, in percent of it?
+
+# %% tags=["core"]
+guess = None  # your guess, in percent
+
+# %% [markdown]
+# ## What each of them costs
+#
+# The same base model, the same 256 rows in the same order, the same adapters at the start, 32 steps: only
+# the format differs. These runs take hours on one core, so they are *recorded* (`python3 lab.py experiment
+# chat_formats` makes them anew). Each is then asked for the right answers: how surprising are they, in
+# [nats](../glossary.md#nats)? Would the model choose them, token by token, and then stop?
+
+# %% tags=["core", "claim-K2"]
+cells = experiments.published("chat_formats")["cells"]
+right, otherwise = (figures.right(cells, ("template", form)) for form in ("template", "hand_rolled"))
+print(f"right with the template: {100 * right:.0f} %, asked with roles by hand: {100 * otherwise:.0f} %")
+predictions.compare(guess, 100 * otherwise / right, unit="%")
+
+# %% tags=["core"]
+plots.show(
+    figures.what_it_costs(cells, "Another format in training costs little, another one later costs much"),
+    "Differences in nats an answer from the model's template, with intervals. Near 0 lie roles by hand, "
+    "Alpaca's form, loss on the prompt, rendered too early, BOS twice, masked ends, packing with all steps, "
+    "and untrained marks. Far right lie packing with an eighth of the steps, the dropped input and, asked "
+    "otherwise, roles by hand, Llama's marks and, furthest, no system turn.",
+)
+
+# %% tags=["core"]
+figures.table_of_formats(cells)
+
+# %% [markdown]
+# Read the blue half first, where a model is asked as it was trained. Most intervals include 0: roles by
+# hand, Alpaca's preamble, a second BOS, a loss on the prompt, all of it costs nothing that these rows could
+# show. The model does not care which marks it gets. Two blue points lie far out, and neither is about
+# marks: packing left 4 steps of 32, and who trained without the input had nothing to answer from.
+#
+# Now the orange half: the weights are those of the right template, and only the question is written
+# otherwise. Without the system turn next to nothing is left, since this model met its task description in
+# front of every single row. With plain-text roles two thirds of what was right is lost. The format is not
+# good or bad; it is *the same* or not.
+#
+# Then the column "then stops". With masked ends the answers are as good as ever, and two replies in three
+# run on until somebody cuts them off. With *untrained marks*, of which more below, none stops. No loss
+# curve of the answers shows it. Generate a few replies before you call a fine-tune done, and look at how
+# they end.
+#
+# > **Guide 000 says**: two identical runs with different templates, and 50 % difference. *Not reproduced
+# > here* between two formats that are each used in training and in use; between the same weights asked in
+# > two formats the difference is larger than that. The guide does not say which of the two it saw. Its
+# > advice, the model's own template, is sound for the reason in the orange half: it is what everybody else
+# > will use.
+#
+# What this is not: a 135M model, 256 rows, one seed an arm unless the table shows two. Small differences in
+# it mean nothing. That a model which never saw its end does not end needs no second seed.
+
+# %% [markdown]
 # ## A base model has no template
 #
 # A *base* model has seen text, not conversations. Its tokenizer brings no template, and transformers has no
@@ -598,7 +657,15 @@ except ValueError as error:
 # gone. But the marks of that template are tokens that a base model has never been trained on: their rows in
 # the [embedding](../glossary.md#embedding) are whatever the initialisation left, and LoRA on the linear
 # layers does not touch them. In the record above, `untrained marks` imitates that on our model: the rows of
-# the two marks were made meaningless, and then it was tuned as always.
+# the two marks were replaced by the mean of all rows and a little noise, and then it was tuned as always.
+# It learned the task as well as before, and to end a turn not at all: the output head shares that row, so
+# it cannot tell `<|im_end|>` from nothing. Train these two rows as well, 1,152 numbers, and every reply
+# ends.
+#
+# > **In practice**: begin with an Instruct edition. If it must be a base model, choose marks that it knows
+# > (its own EOS), or train the rows of the new ones: PEFT's `trainable_token_indices`. Where head and
+# > embedding are one, as here, TRL 1.16's own loss stops at it with an AttributeError; the record takes the
+# > loss from the model's logits instead.
 
 # %% [markdown]
 # ## Data: forms, copies, splits
@@ -693,6 +760,40 @@ for row in tickets.load("train"):
     of_families[side(row["family"])].add(row["family"])
 print({name: len(families) for name, families in of_families.items()}, "families, none on both sides")
 assert not of_families["train"] & of_families["test"]
+
+# %% [markdown]
+# ### How many rows, how varied, how clean?
+#
+# "500 to 2,000 examples help", says one guide (001), another (004) the same, a third speaks of thousands.
+# That depends on the task. What can be separated is *how many rows* from *how long you train*: here each
+# run takes 32 steps of 8 rows, so 256 looks at a row, whether these are 32 rows eight times or 256 rows
+# once. Beside the curve stand 128 rows of 43 families, up to three of each phrasing, and 256 rows of which
+# 8 % have one wrong value (a guide (001) tells of synthetic data with 8 % wrong codes that spoilt a
+# fine-tune).
+
+# %% tags=["core", "claim-K13"]
+curve = experiments.published("learning_curve")["cells"]
+plots.show(
+    figures.learning(curve, "At equal steps, more different rows made little difference"),
+    "Nats an answer over 32 to 256 different rows, on lookalike and production messages: about flat, "
+    "a little higher at 32 rows. 128 rows of few families and 256 rows with wrong labels lie near the curve.",
+)
+
+# %% tags=["core"]
+figures.table_of_rows(curve)
+
+# %% [markdown]
+# The intervals are over messages, for *one* training seed, and you see their limit at once: by them 64 rows
+# would be better than 256, which nobody should believe. Another seed moves such a run by about as much.
+# What stands out is little: 32 rows eight times are worse on lookalikes. From 64 rows on, 43 phrasings or
+# 128, clean or with one row in twelve wrong, one seed shows no difference that you could act on.
+#
+# Compare that with packing above: 4 steps instead of 32 cost 6 nats. In a run this short it is the *steps*
+# that decide, and "how many examples" is mostly a question of how long one trains.
+#
+# > **Guides 001, 003 and 004** give numbers of examples, from 500 to 50,000. *Underpowered here*: this
+# > record cannot say where more rows stop to help, and says nothing at all of a 7B model or of another
+# > task.
 
 # %% [markdown]
 # ## Five snippets that no longer run

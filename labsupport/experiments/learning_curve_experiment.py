@@ -6,13 +6,12 @@ Each arm takes 32 steps of 8 rows, 256 visits to a row, with the model's own cha
 - few_families: 128 rows of as few families as hold them, up to 3 rows each (no family has more), drawn from
   the families of rows128, to which it compares: as many rows, a third of the phrasings.
 - noisy256: rows256 with a wrong value in one field of 8 % of the rows (20); the seed draws rows and fields.
-- rows512: 512 rows for one epoch, so 64 steps: more rows and more computing.
 
 Scored teacher-forced on one row of each family of test_lookalike (144) and every third row of
 test_production (67): negative log-likelihood of the right answer in nats by field, of keys and brackets
 (rest) and of the end token (end), whether every token of the answer was the first choice (exact) and the end
 token after it (stops).
-One processor, one thread, two seeds.
+One processor, one thread, one seed so far.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ import random
 VISITS = 256
 NOISE = 0.08
 ARMS = ("rows256", "rows32", "rows64", "rows128", "few_families", "noisy256")
-CELLS = [{"arm": arm, "seed": seed} for seed in (0, 1) for arm in ARMS]
-CELLS += [{"arm": "rows512", "seed": seed} for seed in (0, 1)]
+SEEDS = (0,)  # a second one is to come
+CELLS = [{"arm": arm, "seed": seed} for seed in SEEDS for arm in ARMS]
 
 
 def run(cell: dict) -> dict:
@@ -31,7 +30,7 @@ def run(cell: dict) -> dict:
     import torch
 
     from labsupport.core import upstream
-    from labsupport.evaluation import format_training, prompt_formats
+    from labsupport.format_runs import format_training, prompt_formats
     from labsupport.tasks import tickets
     from labsupport.training import run_store
 

@@ -60,12 +60,16 @@ def nll(seed_scores: dict, part: str = "test_lookalike") -> list[float]:
 
 def against_the_template(cells: list[dict], way: tuple[str, str]) -> tuple[float, float, float]:
     """Nats more an answer costs than in the right way: mean and 95 % interval, paired by row and seed."""
-    right, other = scores(cells, RIGHT), scores(cells, way)
+    return paired(scores(cells, RIGHT), scores(cells, way), "test_lookalike")
+
+
+def paired(one: dict, other: dict, part: str) -> tuple[float, float, float]:
+    """How many nats an answer of `other` costs more than one of `one`, over the seeds that both have."""
     values, rows, seeds = [], [], []
-    for seed in sorted(right.keys() & other.keys()):
-        values += [b - a for a, b in zip(nll(right[seed]), nll(other[seed]), strict=True)]
-        rows += right[seed]["test_lookalike"]["id"]  # one row of each family
-        seeds += [seed] * len(right[seed]["test_lookalike"]["id"])
+    for seed in sorted(one.keys() & other.keys()):
+        values += [b - a for a, b in zip(nll(one[seed], part), nll(other[seed], part), strict=True)]
+        rows += one[seed][part]["id"]  # one row of each family
+        seeds += [seed] * len(one[seed][part]["id"])
     return intervals.interval(values, rows, seeds)
 
 
@@ -80,7 +84,8 @@ def what_it_costs(cells: list[dict], title: str):
     axes.axvline(0, color=plots.GREY, linewidth=1)
     axes.set_yticks(range(len(ways)), ways.values())
     axes.set_xscale("symlog", linthresh=1)
-    axes.set(xlabel="nats an answer more than with the model's template, both times", title=title)
+    axes.set(xlabel="nats an answer more than with the model's template, both times", xlim=(-1, 40))
+    fig.suptitle(title, x=0.02, ha="left")
     axes.set_xticks([-1, -0.5, 0, 0.5, 1, 3, 10, 30], ["-1", "-0.5", "0", "0.5", "1", "3", "10", "30"])
     axes.invert_yaxis()
     return fig
@@ -94,7 +99,7 @@ def table_of_formats(cells: list[dict]) -> Table:
         exact, stops = (seeds(found, "test_lookalike", key) for key in ("exact", "stops"))
         lines.append([name, exact, stops, seeds(found, "written", "valid")])
     headings = ["what", "right, forced (%)", "then stops (%)", "valid JSON written (%)"]
-    return Table(headings, lines, "Lookalike messages; two seeds each")
+    return Table(headings, lines, "Lookalike messages; where an arm has two seeds, both")
 
 
 def seeds(found: list[dict], part: str, key: str) -> str:
@@ -131,8 +136,30 @@ def learning(cells: list[dict], title: str):
             )
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(CURVE.values()), map(str, CURVE.values()))
-        axes.set(xlabel="different rows (256 visits in all)", title=name, ylim=(0, None))
+        axes.set(xlabel="different rows (256 visits in all)", title=name)
+    panels[0].set_ylim(0, 1.1 * panels[0].get_ylim()[1])
     panels[0].set_ylabel("nats a right answer")
     panels[1].legend(loc="lower left", fontsize=9)
     fig.suptitle(title, x=0.02, ha="left")
     return fig
+
+
+def table_of_rows(cells: list[dict]) -> Table:
+    """Each arm of the learning curve beside 256 rows: the difference in nats an answer, paired by row."""
+    names = {
+        "rows32": "32 rows, 8 times",
+        "rows64": "64 rows, 4 times",
+        "rows128": "128 rows, twice",
+        "few_families": "128 rows of 43 families, twice",
+        "noisy256": "256 rows, 8 % with a wrong value",
+    }
+    base = {c["cell"]["seed"]: c["metrics"] for c in cells if c["cell"]["arm"] == "rows256"}
+    lines = []
+    for arm, name in names.items():
+        own = {c["cell"]["seed"]: c["metrics"] for c in cells if c["cell"]["arm"] == arm}
+        found = [paired(base, own, part) for part in SETS]
+        lines.append([name, *(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" for mean, low, high in found)])
+    headings = ["trained on", *(f"{name} (nats)" for name in SETS.values())]
+    return Table(
+        headings, lines, "An answer costs so many nats more than after 256 different rows, once each"
+    )

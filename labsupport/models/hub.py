@@ -110,7 +110,7 @@ def fetch_tokenizer(name: str) -> Path:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a tokenizer's vocabulary lies in the folder."""
-    return any(path for pattern in ("tokenizer.*", "vocab.*") for path in folder.glob(pattern))
+    return "tokenizer.json" not in lacking(folder)
 
 
 def cached(ask) -> Path | None:
@@ -162,6 +162,6 @@ def lacking(folder: Path) -> list[str]:
             sorted(set(shards.values())) if isinstance(shards, dict) and shards else ["model.safetensors"]
         )
         missing += [name for name in wanted if not (folder / str(name)).is_file()]
-    if not has_tokenizer(folder):
+    if not any(path for pattern in ("tokenizer.*", "vocab.*") for path in folder.glob(pattern)):
         missing.append("tokenizer.json")
     return missing

@@ -8,8 +8,9 @@ import torch
 from tiny_training import tiny_model, train_rows
 
 from labsupport.core import files
-from labsupport.evaluation import experiments, format_training, prompt_formats
+from labsupport.evaluation import experiments
 from labsupport.experiments import chat_formats_experiment
+from labsupport.format_runs import format_training, prompt_formats
 from labsupport.models import chat
 from labsupport.tasks import tickets
 

@@ -9,11 +9,14 @@ import re
 
 from labsupport.chat_formats import templates
 from labsupport.core import files
+from labsupport.evaluation import experiments
+from labsupport.format_runs import figures
 from labsupport.models import base_model
 from labsupport.tasks import tickets
 from labsupport.teaching.claims import shows
 
 QUIETLY = {"use_cpu": True, "bf16": False, "activation_checkpointing": False}
+ARMS = ("rows32", "rows64", "rows128", "rows256")
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
 
@@ -238,3 +241,31 @@ def half_precision_on_a_processor() -> str:
         return "there is a card here"
     default = outcome(use_cpu=False, bf16=None)
     return f"SFTConfig() without a card: {default}; with use_cpu=True, bf16=False: {outcome()}"
+
+
+# ---------------------------------------------------------------- K: what was recorded
+
+
+@shows("K2")
+def same_format_or_another() -> str:
+    cells = experiments.published("chat_formats")["cells"]
+    ways = {
+        "the model's template": figures.RIGHT,
+        "roles by hand in training and use": ("hand_rolled", "hand_rolled"),
+        "the template in training, roles by hand in use": ("template", "hand_rolled"),
+    }
+    shares = [f"{name} {100 * figures.right(cells, way):.1f} %" for name, way in ways.items()]
+    return f"right answers (forced, 211 messages): {'; '.join(shares)}"
+
+
+@shows("K13")
+def more_rows_at_equal_steps() -> str:
+    cells = experiments.published("learning_curve")["cells"]
+    by_arm = {
+        arm: {c["cell"]["seed"]: c["metrics"] for c in cells if c["cell"]["arm"] == arm} for arm in ARMS
+    }
+    parts = []
+    for rows in (32, 64, 128):
+        mean, low, high = figures.paired(by_arm["rows256"], by_arm[f"rows{rows}"], "test_lookalike")
+        parts.append(f"{rows} rows {mean:+.2f} [{low:.2f}, {high:.2f}]")
+    return f"nats an answer more than after 256 rows once, at equal steps (one seed): {', '.join(parts)}"
