@@ -992,11 +992,19 @@ for name, rows_of_file in (("good", good), ("spoiled", spoiled)):
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of_file]
     files.write_atomically(files.RUNS / f"{name}.jsonl", "".join(lines))
 
-# %% tags=["core"]
-print(report.in_words(session.look(files.RUNS / "good.jsonl", model=base_model.BUNDLED)))
+
+def preflight_of(name: str) -> str:
+    """What `lab.py preflight` says of a file of this notebook, without the folder it lies in."""
+    path = files.RUNS / f"{name}.jsonl"
+    found = session.look(path, model=base_model.BUNDLED)
+    return report.in_words(found).replace(files.short(path), path.name)
+
 
 # %% tags=["core"]
-print(report.in_words(session.look(files.RUNS / "spoiled.jsonl", model=base_model.BUNDLED)))
+print(preflight_of("good"))
+
+# %% tags=["core"]
+print(preflight_of("spoiled"))
 
 # %% [markdown]
 # Each finding has a name that stays, the rows where it was found, why it matters and what to do. Five

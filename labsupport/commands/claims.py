@@ -36,9 +36,16 @@ def run(asked: argparse.Namespace) -> int:
         print("No claim fits these filters.")
     else:
         print(table(rows))
-        noun = "claim" if len(rows) == 1 else "claims"
-        print(f"\n{len(rows)} {noun}: " + ", ".join(f"{n} {verdict}" for verdict, n in by_verdict.items()))
+        print(f"\n{summary(len(rows), by_verdict)}")
     return 0
+
+
+def summary(count: int, by_verdict: dict[str, int]) -> str:
+    """How many claims there are of each verdict, in lines of at most 100 columns."""
+    import textwrap
+
+    parts = ", ".join(f"{n} {verdict}" for verdict, n in by_verdict.items())
+    return textwrap.fill(f"{count} {'claim' if count == 1 else 'claims'}: {parts}", 100)
 
 
 def matches(row: dict, asked: argparse.Namespace) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from labsupport.core.files import LabError
 
 HELP = "check files of rows made like the course's data"
-TASKS = ("tickets", "canary", "facts", "policy")
+TASKS = ("tickets", "canary", "facts", "policy", "general")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +34,12 @@ def run(asked: argparse.Namespace) -> int:
 
 def rows_of(path: Path, task: str | None) -> list[dict]:
     """The rows of a file, checked as the task's loader checks them."""
-    from labsupport.tasks import canary, facts, policy, tickets
+    from labsupport.tasks import canary, facts, general, policy, tickets
 
     folder = path.resolve().parent.name
     task = task or (folder if folder in TASKS else "tickets")
-    if task == "canary":
-        return canary.load(path)
+    if task in ("canary", "general"):
+        return {"canary": canary, "general": general}[task].load(path)
     if task == "facts":
         return facts.load(path=path)
     return {"tickets": tickets, "policy": policy}[task].load("", path)

@@ -148,6 +148,9 @@ def test_record(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(chat_formats_experiment, "WRITTEN", 2)
     few = {"test_lookalike": train_rows()[16:18], "test_production": train_rows()[18:20]}
     monkeypatch.setattr(prompt_formats, "test_sets", lambda: few)
+    # They change TRL and the allocator for the whole process, and with them what later tests compute.
+    for patch in ("score_only_labels", "keep_freed_memory"):
+        monkeypatch.setattr(f"labsupport.core.upstream.{patch}", lambda: None)
     monkeypatch.setattr("labsupport.models.base_model.load", lambda: (tiny_model(), tokenizer))
     seed_0 = [cell for cell in chat_formats_experiment.CELLS if cell["seed"] == 0]
     monkeypatch.setattr(chat_formats_experiment, "CELLS", seed_0)
