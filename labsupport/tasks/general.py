@@ -73,7 +73,7 @@ def encode(row: dict, tokenizer) -> tuple[list[int], int]:
     """The passage as token ids, and the place of the first of them that is to be scored.
 
     A chat goes through the tokenizer's template. What that puts before the first message (often a system
-    turn, the same for every row) is context only; of a text, it is the first token that has nothing before it.
+    turn, the same for every row) is context only; of a text, the first token has nothing before it.
     """
     if "text" in row:
         return tokenizer(row["text"])["input_ids"], 1

@@ -155,9 +155,10 @@ def test_validate_names_file_and_line_of_each_bad_file(tmp_path, capsys):
 
 def test_validate_checks_a_file_as_its_folder_or_its_option_says(tmp_path, capsys):
     files = ["canary/questions.jsonl", "facts/facts.jsonl", "policy/test.jsonl", "tickets/train.jsonl"]
+    files.append("general/passages.jsonl")
     assert cli.main(["validate", *(str(DATA / file) for file in files)]) == 0
     counts = [int(line.split(": ")[1].split()[0]) for line in capsys.readouterr().out.splitlines()]
-    assert counts == [120, 3000, 120, 1200]
+    assert counts == [120, 3000, 120, 1200, 120]
     mine = tmp_path / "mine.jsonl"
     mine.write_bytes((DATA / "facts" / "facts.jsonl").read_bytes())
     assert cli.main(["validate", "--task", "facts", str(mine)]) == 0
