@@ -610,20 +610,22 @@ plots.show(
 figures.table_of_formats(cells)
 
 # %% [markdown]
-# Read the blue half first, where a model is asked as it was trained. Most intervals include 0: roles by
-# hand, Alpaca's preamble, a second BOS, a loss on the prompt, all of it costs nothing that these rows could
-# show. The model does not care which marks it gets. Two blue points lie far out, and neither is about
-# marks: packing left 4 steps of 32, and who trained without the input had nothing to answer from.
+# Read the blue half first, where a model is asked as it was trained. Roles by hand and Alpaca's preamble
+# cost nothing that these rows could show: the model does not care which marks it gets. Where the prompt is
+# in the loss, in three of the arms, an answer costs about a quarter of a nat more; some of what was learned
+# went into writing prompts. Rows that see each other cost a little, too. Two blue points lie far out, and
+# neither is about marks: packing left 4 steps of 32, and who trained without the input had nothing to
+# answer from.
 #
 # Now the orange half: the weights are those of the right template, and only the question is written
 # otherwise. Without the system turn next to nothing is left, since this model met its task description in
 # front of every single row. With plain-text roles two thirds of what was right is lost. The format is not
 # good or bad; it is *the same* or not.
 #
-# Then the column "then stops". With masked ends the answers are as good as ever, and two replies in three
-# run on until somebody cuts them off. With *untrained marks*, of which more below, none stops. No loss
-# curve of the answers shows it. Generate a few replies before you call a fine-tune done, and look at how
-# they end.
+# Then the column "then stops". With masked ends the answers are nearly as good as ever, and a third to two
+# thirds of them run on until somebody cuts them off. With *untrained marks*, of which more below, none
+# stops. No loss curve of the answers shows it. Generate a few replies before you call a fine-tune done, and
+# look at how they end.
 #
 # > **Guide 000 says**: two identical runs with different templates, and 50 % difference. *Not reproduced
 # > here* between two formats that are each used in training and in use; between the same weights asked in
@@ -631,8 +633,8 @@ figures.table_of_formats(cells)
 # > advice, the model's own template, is sound for the reason in the orange half: it is what everybody else
 # > will use.
 #
-# What this is not: a 135M model, 256 rows, one seed an arm unless the table shows two. Small differences in
-# it mean nothing. That a model which never saw its end does not end needs no second seed.
+# What this is: a 135M model, 256 rows, two seeds. Between the seeds of one arm lies as much as between most
+# blue points, so their order means nothing. What lies far out lies there in both.
 
 # %% [markdown]
 # ## A base model has no template
@@ -774,22 +776,27 @@ assert not of_families["train"] & of_families["test"]
 # %% tags=["core", "claim-K13"]
 curve = experiments.published("learning_curve")["cells"]
 plots.show(
-    figures.learning(curve, "At equal steps, more different rows made little difference"),
-    "Nats an answer over 32 to 256 different rows, on lookalike and production messages: about flat, "
-    "a little higher at 32 rows. 128 rows of few families and 256 rows with wrong labels lie near the curve.",
+    figures.learning(curve, "At equal steps, 64 different rows do as much as 256"),
+    "Nats an answer over 32 to 256 different rows, on lookalike and production messages: higher at 32 rows, "
+    "flat from 64 on. 128 rows of few families lie above the curve, 256 rows with wrong labels on it.",
 )
 
 # %% tags=["core"]
 figures.table_of_rows(curve)
 
 # %% [markdown]
-# The intervals are over messages, for *one* training seed, and you see their limit at once: by them 64 rows
-# would be better than 256, which nobody should believe. Another seed moves such a run by about as much.
-# What stands out is little: 32 rows eight times are worse on lookalikes. From 64 rows on, 43 phrasings or
-# 128, clean or with one row in twelve wrong, one seed shows no difference that you could act on.
+# 32 rows eight times are too few. From 64 rows on the curve is flat: as long as the steps are the same,
+# more different rows bring nothing that two seeds can show. But *different* must mean something. 128 rows
+# of 43 phrasings are worse than 256 rows on both sets; than 128 rows of 128 phrasings they are worse on
+# production messages, and on lookalikes the interval reaches 0. Rows that resemble each other count less
+# than once.
 #
-# Compare that with packing above: 4 steps instead of 32 cost 6 nats. In a run this short it is the *steps*
-# that decide, and "how many examples" is mostly a question of how long one trains.
+# One row in twelve with a wrong value does no visible harm here. That is not the guide's case: its errors
+# were made by one process, in the same way again and again, and its test set had them too, so nobody saw
+# them. Errors made by lot, as here, cancel out.
+#
+# Compare all of it with packing above: 4 steps instead of 32 cost 6 nats. In a run this short it is the
+# *steps* that decide, and "how many examples" is largely a question of how long one trains.
 #
 # > **Guides 001, 003 and 004** give numbers of examples, from 500 to 50,000. *Underpowered here*: this
 # > record cannot say where more rows stop to help, and says nothing at all of a 7B model or of another

@@ -3,6 +3,7 @@
 Every arm has the same base weights, the same 256 rows of `train` (one of each family), the same adapters at
 the start and order of rows for a seed, and the course's recipe in micro-batches of 8: one epoch, 32 steps
 (packed arms: as recorded). Arms, and the formats in which they are scored:
+- untuned: no training.
 - template: messages, prompt and completion, by the model's own template. Its weights are also scored in five
   formats that they were not trained in: no_system (no system turn), one_bos and two_bos (one or two tokens of
   a BOS that training did not have), hand_rolled, llama3_strings (Llama 3's headers, plain text to this
@@ -25,8 +26,8 @@ the start and order of rows for a seed, and the course's recipe in micro-batches
 Scored: one row of each family of test_lookalike (144) and every third row of test_production (67),
 teacher-forced: negative log-likelihood of the right answer in nats by field, of keys and brackets (rest) and
 of the end token (end), whether every token of the answer was the first choice (exact) and the end token after
-it (stops). Written: greedy replies of at most 64 tokens to 12 rows of each set. One processor, one thread.
-The record holds seed 0 of every arm and seed 1 of those in TWICE; a model without training is still to come.
+it (stops). Written: greedy replies of at most 64 tokens to 12 rows of each set. One processor, one thread,
+two seeds.
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ SCORED_IN = {
     "alpaca_dropped": ("alpaca_dropped", "alpaca"),
     "prerendered_bos": ("one_bos", "two_bos"),
 }
-TWICE = ()  # arms of which a second seed has been run so far; all of them are to have one
-CELLS = [{"arm": arm, "seed": 0} for arm in ARMS] + [{"arm": arm, "seed": 1} for arm in TWICE]
+CELLS = [{"arm": arm, "seed": seed} for seed in (0, 1) for arm in ARMS] + [{"arm": "untuned", "seed": 0}]
 
 
 def run(cell: dict) -> dict:

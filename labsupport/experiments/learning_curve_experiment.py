@@ -11,7 +11,7 @@ Scored teacher-forced on one row of each family of test_lookalike (144) and ever
 test_production (67): negative log-likelihood of the right answer in nats by field, of keys and brackets
 (rest) and of the end token (end), whether every token of the answer was the first choice (exact) and the end
 token after it (stops).
-One processor, one thread, one seed so far.
+One processor, one thread, two seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import random
 VISITS = 256
 NOISE = 0.08
 ARMS = ("rows256", "rows32", "rows64", "rows128", "few_families", "noisy256")
-SEEDS = (0,)  # a second one is to come
+SEEDS = (0, 1)
 CELLS = [{"arm": arm, "seed": seed} for seed in SEEDS for arm in ARMS]
 
 

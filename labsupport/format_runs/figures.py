@@ -94,7 +94,8 @@ def what_it_costs(cells: list[dict], title: str):
 def table_of_formats(cells: list[dict]) -> Table:
     """Exact match, stopping and valid JSON of each way, both seeds beside each other."""
     lines = []
-    for way, name in {RIGHT: "the model's template", **TRAINED, **ASKED}.items():
+    untuned = {("untuned", "template"): "not tuned, asked with the template"}
+    for way, name in {RIGHT: "the model's template", **TRAINED, **ASKED, **untuned}.items():
         found = [both for _, both in sorted(scores(cells, way).items())]
         exact, stops = (seeds(found, "test_lookalike", key) for key in ("exact", "stops"))
         lines.append([name, exact, stops, seeds(found, "written", "valid")])
@@ -153,13 +154,21 @@ def table_of_rows(cells: list[dict]) -> Table:
         "few_families": "128 rows of 43 families, twice",
         "noisy256": "256 rows, 8 % with a wrong value",
     }
-    base = {c["cell"]["seed"]: c["metrics"] for c in cells if c["cell"]["arm"] == "rows256"}
-    lines = []
-    for arm, name in names.items():
-        own = {c["cell"]["seed"]: c["metrics"] for c in cells if c["cell"]["arm"] == arm}
-        found = [paired(base, own, part) for part in SETS]
-        lines.append([name, *(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" for mean, low, high in found)])
+    lines = [[name, *differences(cells, "rows256", arm)] for arm, name in names.items()]
+    lines.append(
+        ["the same, against 128 rows of 128 families", *differences(cells, "rows128", "few_families")]
+    )
     headings = ["trained on", *(f"{name} (nats)" for name in SETS.values())]
     return Table(
         headings, lines, "An answer costs so many nats more than after 256 different rows, once each"
     )
+
+
+def differences(cells: list[dict], one: str, other: str) -> list[str]:
+    """How many nats an answer of an arm costs more than one of another, with its interval, set by set."""
+    by_arm = {
+        arm: {c["cell"]["seed"]: c["metrics"] for c in cells if c["cell"]["arm"] == arm}
+        for arm in (one, other)
+    }
+    found = [paired(by_arm[one], by_arm[other], part) for part in SETS]
+    return [f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" for mean, low, high in found]

@@ -41,7 +41,8 @@ def test_every_way_of_the_record_is_drawn_and_told():
     axes = figures.what_it_costs(cells, "").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(ways.values())
     table = figures.table_of_formats(cells)
-    assert [row[0] for row in table.rows] == ["the model's template", *ways.values()]
+    untuned = "not tuned, asked with the template"
+    assert [row[0] for row in table.rows] == ["the model's template", *ways.values(), untuned]
     low, high = axes.get_xlim()
     for way in ways:
         _, least, most = figures.against_the_template(cells, way)
@@ -52,4 +53,4 @@ def test_the_learning_curve_has_all_arms():
     cells = experiments.published("learning_curve")["cells"]
     panels = figures.learning(cells, "").axes
     assert [axes.get_title(loc="left") for axes in panels] == list(figures.SETS.values())
-    assert len(figures.table_of_rows(cells).rows) == 5
+    assert len(figures.table_of_rows(cells).rows) == 6

@@ -264,8 +264,8 @@ def more_rows_at_equal_steps() -> str:
     by_arm = {
         arm: {c["cell"]["seed"]: c["metrics"] for c in cells if c["cell"]["arm"] == arm} for arm in ARMS
     }
-    parts = []
+    parts, seeds = [], len(by_arm["rows256"])
     for rows in (32, 64, 128):
         mean, low, high = figures.paired(by_arm["rows256"], by_arm[f"rows{rows}"], "test_lookalike")
         parts.append(f"{rows} rows {mean:+.2f} [{low:.2f}, {high:.2f}]")
-    return f"nats an answer more than after 256 rows once, at equal steps (one seed): {', '.join(parts)}"
+    return f"nats an answer more than after 256 rows once, at equal steps ({seeds} seeds): {', '.join(parts)}"
