@@ -12,7 +12,7 @@
 # **In one sentence**: you follow a conversation from messages to token ids to labels, break it in the ways
 # people break it, and measure what each break costs.
 #
-# **Minutes**: 110 to read and do, 5 to run all cells.
+# **Minutes**: 110 to read and do, 1 to run all cells.
 #
 # ![A short conversation in four rows. Messages, user: Hi, assistant: Hello. Below them the text that the
 # template makes of them, token by token; then the ids; then the labels: -100 everywhere but for Hello and
@@ -619,8 +619,8 @@ figures.table_of_formats(cells)
 #
 # Now the orange half: the weights are those of the right template, and only the question is written
 # otherwise. Without the system turn next to nothing is left, since this model met its task description in
-# front of every single row. With plain-text roles two thirds of what was right is lost. The format is not
-# good or bad; it is *the same* or not.
+# front of every single row. With plain-text roles three quarters of what was right is lost. The format is
+# not good or bad; it is *the same* or not.
 #
 # Then the column "then stops". With masked ends the answers are nearly as good as ever, and a third to two
 # thirds of them run on until somebody cuts them off. With *untrained marks*, of which more below, none
