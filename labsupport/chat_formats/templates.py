@@ -116,3 +116,14 @@ def tokenizer_with(tokenizer, template: Template | str):
     own.bos_token, own.eos_token = template.bos, template.eos
     own.pad_token = template.pad or template.eos
     return own
+
+
+def adding_bos(tokenizer):
+    """A copy of the tokenizer that puts its BOS in front of every text, as Llama's does."""
+    from tokenizers.processors import TemplateProcessing
+
+    own = copy.deepcopy(tokenizer)
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{own.bos_token} $A", special_tokens=[(own.bos_token, own.bos_token_id)]
+    )
+    return own

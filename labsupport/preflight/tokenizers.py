@@ -105,10 +105,4 @@ def standing_in(template: str):
     from labsupport.models import base_model
 
     own = templates.tokenizer_with(loaded(base_model.path(base_model.BUNDLED)), template)
-    if template in ADDS_BOS:
-        from tokenizers.processors import TemplateProcessing
-
-        own.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{own.bos_token} $A", special_tokens=[(own.bos_token, own.bos_token_id)]
-        )
-    return own
+    return templates.adding_bos(own) if template in ADDS_BOS else own

@@ -54,17 +54,6 @@ def fed(row: dict, own_tokenizer=None) -> dict:
     return trainer.train_dataset[0]
 
 
-def adding_bos():
-    """The course's tokenizer, putting BOS in front of every text as Llama's does."""
-    from tokenizers.processors import TemplateProcessing
-
-    own = type(tokenizer()).from_pretrained(tokenizer().name_or_path)
-    own.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{own.bos_token} $A", special_tokens=[(own.bos_token, own.bos_token_id)]
-    )
-    return own
-
-
 # ---------------------------------------------------------------- K: templates and special tokens
 
 
@@ -97,7 +86,7 @@ def rendered_first() -> str:
     messages = conversations(1)[0]
     text = tokenizer().apply_chat_template(messages, tokenize=False)
     row, parts = (
-        fed({"text": text}, adding_bos()),
+        fed({"text": text}, templates.adding_bos(tokenizer())),
         fed({"prompt": messages[:-1], "completion": messages[-1:]}),
     )
     bos = row["input_ids"][:2].count(tokenizer().bos_token_id)
