@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from labsupport.core.files import LabError
 from labsupport.evaluation import intervals
 from labsupport.models import chat
 from labsupport.models.modes import evaluation_mode
@@ -89,3 +90,22 @@ def shares(results: list[dict]) -> dict[str, tuple[float, float, float]]:
     for result in results:
         groups.setdefault(result["subject"], []).append(result["right"])
     return {name: intervals.wilson(sum(right), len(right)) for name, right in groups.items()}
+
+
+def choose(nll: list[float], choices: list[str], rule: str = "acc") -> int:
+    """The place of the choice that a model finds likeliest; of equal ones the first.
+
+    nll: of each choice, in nats, summed over its tokens. rule: what is compared, by the names that
+    lm-evaluation-harness (0.4.13) gives the shares of right answers: "acc" the sum, "acc_norm" the sum over
+    the number of characters, "acc_bytes" over that of UTF-8 bytes, of the choice without the blank before it.
+    Raises LabError for another rule.
+    """
+    sizes = {
+        "acc": [1] * len(choices),
+        "acc_norm": [len(choice) for choice in choices],
+        "acc_bytes": [len(choice.encode()) for choice in choices],
+    }
+    if rule not in sizes:
+        raise LabError(f"There is no rule {rule!r}: choose one of {', '.join(sizes)}.")
+    scores = [value / size for value, size in zip(nll, sizes[rule], strict=True)]
+    return scores.index(min(scores))

@@ -1,0 +1,1 @@
+"""Notebook 07: what an evaluation says, and what it cannot have seen."""
