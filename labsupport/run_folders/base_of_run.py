@@ -1,0 +1,152 @@
+"""The base model of a run: where it lies, its tokenizer, and whether the adapter fits it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from labsupport.core.files import ROOT, LabError, first_line, read_json, short
+
+NOT_PLAIN = {"U8", "I8", "I32"}  # quantized weights, whose stored shape is not the matrix's
+PREFIX = "base_model.model."
+
+
+def tokenizer_of(run):
+    """The run's tokenizer, else its base model's. None, with a note, where neither can be had."""
+    from labsupport.core import upstream
+    from labsupport.preflight import tokenizers
+
+    upstream.quiet_known_noise()
+    places = [place for place in (run.folder, run.place, run.checkpoint) if place is not None]
+    places = [place for place in places if (place / "tokenizer.json").is_file()]
+    said = ""
+    for place in [*places, folder_of_base(run)]:
+        if place is None:
+            continue
+        try:
+            return tokenizers.loaded(str(place))
+        except Exception as error:  # whatever transformers or a damaged file says
+            said = f" ({short(place)}: {first_line(error)[:150]})"
+    fix = "give --model, the base model's folder"
+    run.notes.append(f"Not checked: the rows as tokens, because there is no tokenizer{said}: {fix}.")
+    return None
+
+
+def folder_of_base(run) -> Path | None:
+    """Where the base model lies on this machine; None if it does not. What --model names may be fetched; what
+    only the adapter names may not."""
+    if run.base is None:
+        return None
+    from labsupport.models import base_model, hub
+
+    for place in (Path.cwd(), ROOT):
+        if (place / run.base / "config.json").is_file():
+            return place / run.base
+    name = last_part(run.base)
+    if name == base_model.BUNDLED:
+        return Path(base_model.path(base_model.BUNDLED))
+    if hub.is_name(run.base):
+        return cached_folder(run.base)
+    return None
+
+
+def last_part(name: str) -> str:
+    """The last part of a path or a hub's name, in lower case."""
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+
+
+def cached_folder(name: str) -> Path | None:
+    """The folder of a hub's model that was fetched before; nothing is fetched."""
+    import functools
+
+    from huggingface_hub import snapshot_download
+
+    from labsupport.models import hub
+
+    repository, _, revision = name.partition("@")
+    ask = functools.partial(
+        snapshot_download, repository, revision=revision or None, allow_patterns=hub.FETCHED
+    )
+    return hub.cached(ask)
+
+
+# ---------------------------------------------------------------- does the adapter fit?
+
+
+def check_fits(run, named: bool) -> None:
+    """LabError where the adapter's matrices do not fit the base model's, or where a `named` base model is no
+    folder of one. Without adapter or base model nothing is checked."""
+    folder = folder_of_base(run)
+    if named and folder is None:
+        raise LabError(f"--model {run.base}: there is no model's folder of that name, with a config.json.")
+    if folder is None or run.place is None:
+        return
+    base = base_shapes(folder)
+    adapter = adapter_shapes(run)
+    if not base or not adapter:
+        return
+    misfits = [
+        (name, shape, base[name])
+        for name, shape in adapter.items()
+        if name in base and sorted(shape) != sorted(base[name])
+    ]
+    absent = [name for name in adapter if name not in base]
+    if misfits:
+        name, mine, theirs = misfits[0]
+        raise LabError(
+            f"{short(run.place)}: the adapter's {name} is made for a matrix of {mine[0]} x {mine[1]}, and in "
+            f"{short(folder)} it has {theirs[0]} x {theirs[1]}. The adapter is of another base model: give "
+            "its own with --model."
+        )
+    if len(absent) == len(adapter):
+        raise LabError(
+            f"{short(run.place)}: the adapter's modules, such as {absent[0]}, are not in {short(folder)}: "
+            "give its own base model with --model."
+        )
+
+
+def adapter_shapes(run) -> dict[str, tuple[int, int]]:
+    """Module -> (outputs, inputs) of the matrix that its pair of A and B is made for."""
+    from safetensors import safe_open
+
+    shapes = {}
+    with safe_open(run.place / "adapter_model.safetensors", "pt") as file:
+        keys = set(file.keys())
+        for key in keys:
+            if ".lora_A." in key and (other := key.replace(".lora_A.", ".lora_B.")) in keys:
+                inputs = file.get_slice(key).get_shape()
+                outputs = file.get_slice(other).get_shape()
+                if len(inputs) == len(outputs) == 2:
+                    name = key.partition(".lora_A.")[0].removeprefix(PREFIX)
+                    shapes[name] = (outputs[0], inputs[1])
+    return shapes
+
+
+def base_shapes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Module -> shape of its weight, read from the headers of the safetensors; {} where there are none."""
+    index = read_json(folder / "model.safetensors.index.json")
+    files = (
+        {"model.safetensors"} if not isinstance(index, dict) else set(index.get("weight_map", {}).values())
+    )
+    shapes = {}
+    for file in files:
+        if not (folder / str(file)).is_file():
+            continue
+        for name, entry in header(folder / str(file)).items():
+            shape = entry.get("shape", [])
+            if name.endswith(".weight") and len(shape) == 2 and entry.get("dtype") not in NOT_PLAIN:
+                shapes[name.removesuffix(".weight")] = tuple(shape)
+    return shapes
+
+
+def header(path: Path) -> dict:
+    """The header of a safetensors file: tensor -> dtype and shape. LabError for a damaged one."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > 100 * 2**20:
+                raise ValueError("its header is too long")
+            found = json.loads(file.read(size))
+    except (OSError, ValueError) as error:
+        raise LabError(f"{short(path)} is damaged ({first_line(error)}): copy the model anew.") from error
+    return {name: entry for name, entry in found.items() if name != "__metadata__"}

@@ -1,0 +1,1 @@
+"""Evidence that takes the model: what explains the recorded replies, and what was learned."""

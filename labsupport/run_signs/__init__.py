@@ -1,0 +1,1 @@
+"""Evidence that is read out of a run's files, without a model."""
