@@ -87,7 +87,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from labsupport.core import plots, profiles
 from labsupport.core.files import LabError
 from labsupport.core.tables import Table
-from labsupport.evaluation import experiments, intervals, spectra, toy_training
+from labsupport.evaluation import experiments, intervals
+from labsupport.updates import spectra, toy_training
 from labsupport.explorers import low_rank_explorer
 from labsupport.models import base_model, chat, lora
 from labsupport.notebooks.nb02_lora_math import exercises, figures

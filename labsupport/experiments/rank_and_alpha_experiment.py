@@ -12,10 +12,11 @@ import statistics
 
 import torch
 
-from labsupport.evaluation import canary_scoring, first_steps, full_update
-from labsupport.evaluation.toy_training import RULES, output_changes
+from labsupport.evaluation import canary_scoring
 from labsupport.models import base_model, chat, lora
 from labsupport.tasks import canary, tickets
+from labsupport.updates import first_steps, full_update
+from labsupport.updates.toy_training import RULES, output_changes
 
 RANKS, SEEDS, STEPS = (4, 16, 64, 256), range(4), 50
 PLACES = ("seen 1", "fresh 1", f"seen {STEPS}", f"fresh {STEPS}")

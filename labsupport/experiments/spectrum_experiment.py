@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 
 from labsupport.core import profiles, upstream
-from labsupport.evaluation import full_update, spectra
 from labsupport.models import base_model
 from labsupport.sizes import counting
 from labsupport.tasks import tickets
+from labsupport.updates import full_update, spectra
 
 STEPS, BATCH = 48, 4
 LEARNING_RATES = {"adamw": 2e-5, "sgd": 0.475}

@@ -9,9 +9,10 @@ import numpy as np
 
 from labsupport.core import plots
 from labsupport.core.files import LabError
-from labsupport.evaluation import experiments, spectra
+from labsupport.evaluation import experiments
 from labsupport.sizes import counting
 from labsupport.teaching.explorer_shell import Explorer, View
+from labsupport.updates import spectra
 
 ARMS = {
     "AdamW": {"optimizer": "adamw", "answers": "right", "tokens": "all"},

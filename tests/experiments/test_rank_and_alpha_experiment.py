@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from labsupport.evaluation import experiments, first_steps, toy_training
+from labsupport.evaluation import experiments
 from labsupport.experiments import rank_and_alpha_experiment
+from labsupport.updates import first_steps, toy_training
 
 
 def test_rank_and_alpha_in_small(monkeypatch):

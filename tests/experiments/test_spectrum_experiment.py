@@ -7,9 +7,10 @@ import pytest
 from tiny_training import tiny_model
 
 from labsupport.core import files
-from labsupport.evaluation import experiments, full_update, spectra
+from labsupport.evaluation import experiments
 from labsupport.experiments import spectrum_experiment
 from labsupport.tasks import tickets
+from labsupport.updates import full_update, spectra
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from labsupport.core.files import LabError
-from labsupport.evaluation import experiments, spectra
+from labsupport.evaluation import experiments
 from labsupport.explorers import low_rank_explorer
+from labsupport.updates import spectra
 
 SHAPES = {"k_proj": (16, 32), "down_proj": (32, 64)}
 

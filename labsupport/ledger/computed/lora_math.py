@@ -12,10 +12,11 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from labsupport.configs import model_configs
-from labsupport.evaluation import experiments, toy_training
+from labsupport.evaluation import experiments
 from labsupport.models import lora
 from labsupport.sizes import counting
 from labsupport.teaching.claims import shows
+from labsupport.updates import toy_training
 
 
 def peft_layer(inputs: int = 1536, outputs: int = 576, **options):

@@ -9,9 +9,9 @@ import torch
 
 from labsupport import old_names
 from labsupport.checking.exercise import Exercise, told
-from labsupport.evaluation import spectra
 from labsupport.models import lora
 from labsupport.notebooks.nb02_lora_math.layer_exercise import layer as layer
+from labsupport.updates import spectra
 
 
 def _random(*shapes, seed):

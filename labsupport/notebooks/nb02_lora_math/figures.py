@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 
 from labsupport.core import plots
-from labsupport.evaluation import first_steps, spectra
 from labsupport.experiments import spectrum_experiment
+from labsupport.updates import first_steps, spectra
 
 RULES = {"alpha fixed": (plots.BLUE, "o"), "alpha = 2r": (plots.ORANGE, "s"), "rsLoRA": (plots.GREEN, "^")}
 

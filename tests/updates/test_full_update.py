@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny_training import tiny_model
 
-from labsupport.evaluation import experiments, full_update, scoring
+from labsupport.evaluation import experiments, scoring
 from labsupport.models import chat
 from labsupport.sizes import counting
+from labsupport.updates import full_update
 
 
 def test_trained_on_values_means_no_key_no_bracket_and_no_end(tokenizer):

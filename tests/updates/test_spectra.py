@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from labsupport.core.files import LabError
-from labsupport.evaluation import spectra
+from labsupport.updates import spectra
 
 
 def test_energy_and_rank():

@@ -9,10 +9,11 @@ import random
 
 import torch
 
-from labsupport.evaluation import scoring, spectra
+from labsupport.evaluation import scoring
 from labsupport.models import chat
 from labsupport.sizes import counting
 from labsupport.tasks import tickets
+from labsupport.updates import spectra
 
 CLIP = 1.0  # longest gradient, as trainers have it by default
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labsupport.evaluation import toy_training
+from labsupport.updates import toy_training
 
 
 def worst(one, other):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_training import tiny_model, train_rows
 
-from labsupport.evaluation import first_steps
 from labsupport.models import chat, lora
+from labsupport.updates import first_steps
 
 RANKS = [4, 16, 64, 256]
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from labsupport.evaluation import first_steps
 from labsupport.models import lora
+from labsupport.updates import first_steps
 
 RULES = ("alpha fixed", "alpha = 2r", "rsLoRA")
 
