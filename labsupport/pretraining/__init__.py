@@ -1,0 +1,1 @@
+"""Training `data/tiny_base` from scratch: its texts, its tokenizer, the training."""
