@@ -1,20 +1,27 @@
-"""The record of the experiment `forgetting`: what was gained and what was lost, epoch by epoch."""
+"""The records of the experiments `forgetting` and `replay`: what was gained and what was lost, by epoch."""
 
 from __future__ import annotations
 
 from labsupport.core import plots
 from labsupport.core.tables import Table
-from labsupport.evaluation import intervals
+from labsupport.evaluation import experiments, intervals
 
 SETS = {"test_lookalike": "lookalike", "test_production": "production"}
 # arm and learning rate: in words, colour, marker
 ARMS = {
     ("lora", 2e-3): ("LoRA, 2e-3", plots.BLUE, "o"),
     ("lora", 5e-4): ("LoRA, 5e-4", plots.BLUE, "v"),
-    ("replay", 2e-3): ("LoRA, 2e-3, with replay", plots.GREEN, "D"),
     ("full", 2e-4): ("full, 2e-4", plots.ORANGE, "s"),
-    ("full", 5e-5): ("full, 5e-5", plots.ORANGE, "^"),
+    ("replay", 2e-3): ("LoRA, 2e-3, the same replay", plots.GREEN, "D"),
+    ("fresh replay", 2e-3): ("LoRA, 2e-3, fresh replay", plots.PURPLE, "^"),
 }
+
+
+def published() -> dict:
+    """Both records as one: the arm of `replay` is called "fresh replay"."""
+    fresh = experiments.published("replay")["cells"]
+    renamed = [cell | {"cell": cell["cell"] | {"arm": "fresh replay"}} for cell in fresh]
+    return {"cells": [*experiments.published("forgetting")["cells"], *renamed]}
 
 
 def runs(record: dict, arm: tuple[str, float]) -> dict[int, dict]:
@@ -111,26 +118,26 @@ def _over_seeds(by_seed: dict[int, dict], read) -> tuple[float, float, float]:
 
 
 def frontier(record: dict, title: str):
-    """Nats an answer costs on lookalike against the divergence on general text; a line an arm, a point an
-    epoch with both intervals. Down and to the left is better. Returns the figure, for plots.show."""
-    fig, axes = plots.figure(height=4.2)
-    for arm in arms(record):
-        name, colour, marker = ARMS[arm]
-        points = [(divergence(record, arm, e), task_nll(record, arm, e)) for e in epochs(record)]
-        axes.plot(
-            [kl[0] for kl, _ in points],
-            [nll[0] for _, nll in points],
-            marker + ("-" if len(runs(record, arm)) > 1 else ":"),
-            color=colour,
-            label=name if len(runs(record, arm)) > 1 else f"{name} (one seed)",
-        )
-        for epoch, ((kl, *kl_ends), (nll, *nll_ends)) in zip(epochs(record), points, strict=True):
-            axes.plot(kl_ends, [nll, nll], color=colour, linewidth=0.7)
-            axes.plot([kl, kl], nll_ends, color=colour, linewidth=0.7)
-            axes.annotate(str(epoch), (kl, nll), textcoords="offset points", xytext=(5, 4), fontsize=8)
-    axes.set(xscale="log", yscale="log", ylabel="task: nats an answer, lookalike", title=title)
-    axes.set_xlabel("forgotten: KL(before ‖ after), nats a token of general text (numbers: epochs)")
-    axes.legend()
+    """Nats an answer costs on lookalike against what became of general text: its divergence, and its NLL. A
+    line an arm, a point an epoch, with intervals. Returns the figure, for plots.show."""
+    fig, panels = plots.figure(2, height=4.0, sharey=True)
+    for axes, measure in zip(panels, (divergence, general_change), strict=True):
+        for arm in arms(record):
+            name, colour, marker = ARMS[arm]
+            points = [(measure(record, arm, e), task_nll(record, arm, e)) for e in epochs(record)]
+            places = [[value[0] for value in values] for values in zip(*points, strict=True)]
+            axes.plot(*places, marker + "-", color=colour, label=name, markersize=5)
+            for (x, *x_ends), (y, *y_ends) in points:
+                axes.plot(x_ends, [y, y], color=colour, linewidth=0.6)
+                axes.plot([x, x], y_ends, color=colour, linewidth=0.6)
+    panels[0].set(xscale="log", yscale="log", ylabel="task: nats an answer, lookalike")
+    panels[0].set_xlabel("moved: KL(before ‖ after), nats a token")
+    panels[1].set_xlabel("lost: more NLL on general text, nats a token")
+    panels[1].axvline(0, color=plots.GREY, linewidth=1)
+    panels[0].set_yticks([3, 4, 6, 10, 14], ["3", "4", "6", "10", "14"])
+    panels[0].minorticks_off()
+    panels[1].legend(fontsize=8, loc="upper right")
+    fig.suptitle(title, x=0.02, ha="left")
     return fig
 
 

@@ -16,7 +16,7 @@ from labsupport.pretraining.shop_messages import Shop
 from labsupport.tasks import facts
 
 SEED = 80
-CHATS = {"shop": 12_200, "lookup": 5_500}  # documents drawn
+CHATS = {"shop": 34_200, "lookup": 26_200}  # documents drawn
 HELD_OUT = 200  # documents of each part, the first of them, that are never trained on
 WORDS = 1500  # of the prose, the most frequent ones, that look-ups are made of
 PARTS = ("prose", "shop", "lookup")

@@ -37,9 +37,9 @@ class Stage:
 
 # First what is to be copied from the prompt. Short sequences before long ones: attention costs less.
 STAGES = (
-    Stage(128, 8, {"lookup": 1_500}),
-    Stage(256, 4, {"prose": 2_000, "shop": 4_000, "lookup": 2_000}),
-    Stage(512, 2, {"prose": 1_000, "shop": 1_500, "lookup": 500}),
+    Stage(128, 8, {"lookup": 8_000}),
+    Stage(256, 4, {"prose": 8_000, "shop": 26_000, "lookup": 14_000}),
+    Stage(512, 2, {"prose": 3_000, "shop": 8_000, "lookup": 4_000}),
 )
 MATRIX_RATE, OTHER_RATE = 0.006, 3e-3  # the peaks: Muon's for the layers' matrices, AdamW's for all else
 WARMUP, DECAY = 50, 0.4  # steps up to the peak; share of all steps on the way down to 0

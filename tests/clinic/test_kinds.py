@@ -41,7 +41,7 @@ def test_a_kind_differs_from_the_healthy_run_of_its_seed_in_what_it_breaks(kind)
 def test_healthy_runs_of_many_seeds_vary_within_their_ranges(base, task):
     cases = [kinds.case("healthy", seed, base, task) for seed in range(40)]
     for name in ("learning_rate", "rank", "points", "schedule", "rows"):
-        assert len({case[name] for case in cases}) > 2, name
+        assert len({case[name] for case in cases}) >= (2 if name == "schedule" else 3), name
     allowed = kinds.HEALTHY[base, task]["learning_rate"]
     assert all(allowed.low * 0.9 < case["learning_rate"] < allowed.high * 1.1 for case in cases)
     assert all(case["steps"] == -(-case["rows"] // case["batch"]) * case["epochs"] for case in cases)

@@ -50,21 +50,30 @@ def test_an_answer_against_itself_has_no_better_one():
 
 
 def test_shares_of_refusals_are_over_the_right_questions():
-    record = experiments.published("refusals")
-    for arm in judging.ARMS:
-        shares = judging.refusal_shares(record, arm)
-        assert all(0 <= low <= mean <= high <= 1 for mean, low, high in shares.values())
     rows = policy.load("test")
     perfect = [{"id": row["id"], **policy.judge(row, row["answer"])} for row in rows]
-    made = {"cells": [{"cell": {"arm": "untuned", "seed": 0}, "metrics": {"test": perfect}}]}
-    shares = judging.refusal_shares(made, "untuned")
-    assert [shares[key][0] for key in shares] == [1, 1, 0, 0]
+    shy = [{"id": row["id"], **policy.judge(row, policy.REFUSAL)} for row in rows]
+    for replies, expected in ((perfect, [1, 1, 0, 0]), (shy, [0, 1, 0, 1])):
+        made = {"cells": [{"cell": {"arm": "untuned", "seed": 0}, "metrics": {"test": replies}}]}
+        shares = judging.refusal_shares(made, "untuned")
+        assert [shares[key][0] for key in shares] == expected
 
 
 def test_the_model_of_faulty_labels_is_judged_by_both():
-    found = judging.process_shares(
-        experiments.published("one_process"), experiments.published("chat_formats")
-    )
-    assert len(found) == 3
-    exchanges, right = judging.exchanges(experiments.published("one_process"))
-    assert exchanges > 0 and 0 <= right <= exchanges
+    rows = {"id": ["a", "b"]}
+    metrics = {
+        "test_lookalike, same": rows | {"exact": [1, 1]},
+        "test_lookalike, right": rows | {"exact": [1, 0]},
+    }
+    faulty = {"cells": [{"cell": {"seed": 0}, "metrics": metrics}]}
+    clean = {"template": {"test_lookalike": rows | {"exact": [0, 0]}}}
+    clean = {"cells": [{"cell": {"arm": "template", "seed": 0}, "metrics": clean}]}
+    found = judging.process_shares(faulty, clean)
+    assert [mean for mean, _, _ in found.values()] == [100, 50, 0]
+
+
+def test_exchanges_are_those_of_the_right_labels():
+    rows = tickets.load("test_lookalike")
+    chosen = [next(row for row in rows if row["intent"] == intent) for intent in ("exchange", "return")]
+    columns = {"id": [row["id"] for row in chosen], "exact": [1, 0]}
+    assert judging.exchanges({"cells": [{"metrics": {"test_lookalike, right": columns}}]}) == (1, 1)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from labsupport.evaluation import experiments
 from labsupport.evaluation_runs import forgetting
 
 
@@ -54,7 +53,8 @@ def test_early_stopping_waits_for_its_patience():
 
 
 def test_the_published_record_is_whole():
-    record = experiments.published("forgetting")
+    record = forgetting.published()
+    assert len(forgetting.arms(record)) == len(forgetting.ARMS)
     assert forgetting.epochs(record) == [1, 3, 5, 8]
     tokens = forgetting.before(record)["general"]["tokens"]
     assert sum(tokens) == 20_130
@@ -62,4 +62,4 @@ def test_the_published_record_is_whole():
     lines = forgetting.table(record).rows
     assert len(lines) == 4 * len(forgetting.arms(record))
     axes = forgetting.frontier(record, "").axes[0]
-    assert len(axes.get_legend().get_texts()) == len(forgetting.arms(record))
+    assert len(axes.get_legend().get_texts()) == len(forgetting.ARMS)

@@ -6,6 +6,7 @@ from labsupport.experiments import (
     judge_experiment,
     one_process_experiment,
     refusals_experiment,
+    replay_experiment,
 )
 from labsupport.models import chat
 from labsupport.tasks import general, policy, tickets
@@ -26,6 +27,18 @@ def test_replay_adds_general_rows_and_keeps_the_others(tokenizer):
     }
     assert all(row["input_ids"] in begins["replayed"] for row in added)
     assert not any(row["input_ids"] in begins["scored"] for row in added)
+
+
+def test_fresh_replay_shows_no_piece_more_than_twice(tokenizer):
+    pieces = replay_experiment.pieces(tokenizer)
+    rows, seen = replay_experiment.FreshRows([{}] * forgetting_experiment.ROWS, pieces), []
+    for rows.epoch in range(forgetting_experiment.EPOCHS):
+        seen += [rows[i]["input_ids"] for i in range(forgetting_experiment.ROWS, len(rows))]
+    assert max(map(seen.count, seen)) == 2
+    scored = [general.encode(row, tokenizer)[0] for row in general_text.held_out(general.load())[0]]
+    begins = [ids[start : start + 24] for ids in scored for start in (0, forgetting_experiment.REPLAY_TOKENS)]
+    assert not any(piece[:24] in begins for piece in seen)
+    assert all(any(label != chat.IGNORED for label in piece["labels"]) for piece in pieces)
 
 
 def test_without_refusals_there_are_none_and_as_many_visits():
