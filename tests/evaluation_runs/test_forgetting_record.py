@@ -61,5 +61,5 @@ def test_the_published_record_is_whole():
     assert sum(forgetting.before(record)["general"]["kl"]) == pytest.approx(0, abs=0.01)
     lines = forgetting.table(record).rows
     assert len(lines) == 4 * len(forgetting.arms(record))
-    axes = forgetting.frontier(record, "").axes[0]
+    axes = forgetting.frontier(record, "").axes[1]
     assert len(axes.get_legend().get_texts()) == len(forgetting.ARMS)
