@@ -5,5 +5,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def without_patching_trl(monkeypatch):
-    """Making a run lets TRL score the labels alone, for good: later tests of this process train without it."""
+    """Making a run lets TRL score labels alone, for good; later tests of the process train without that."""
     monkeypatch.setattr("labsupport.core.upstream.score_only_labels", lambda: None)
