@@ -490,7 +490,7 @@ print("of them trained on, TRL's collator:", by_length.count(tokenizer.eos_token
 # the row before it, unless somebody prevents that. Take two rows, and compare the logits of the second,
 # alone and behind the first:
 
-# %% tags=["core", "claim-K11"]
+# %% tags=["core", "nbval-ignore-output", "claim-K11"]
 first, second = of_one[0]["input_ids"], of_one[1]["input_ids"]
 together = torch.tensor([first + second])
 restarted = torch.tensor([[*range(len(first)), *range(len(second))]])
