@@ -162,7 +162,7 @@ def table(record: dict) -> Table:
             )
     headings = ["arm", "epoch", "lookalike (nats)", "production (nats)", "right, lookalike (%)"]
     headings += ["right, production (%)", "KL (nats a token)", "general NLL", "canary (points) [95 %]"]
-    return Table(headings, lines, "Means over the seeds; general NLL and canary are changes against before")
+    return Table(headings, lines, "One seed; general NLL and canary are changes against before")
 
 
 def validation(record: dict, arm: tuple[str, float]) -> dict[int, list[float]]:
