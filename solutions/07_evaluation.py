@@ -576,7 +576,7 @@ forgetting.table(record)
 # %% tags=["core"]
 plots.show(
     forgetting.frontier(
-        record, "Repeated replay harms most; every other arm leaves general text nearly as it was"
+        record, "General text: repeated replay harms it most, fresh replay is the one arm that does not"
     ),
     "Two panels of lines over epochs 1, 3, 5 and 8; down is a better task. Left, divergence: full "
     "fine-tuning and the slow LoRA stay below 0.1, LoRA reaches 0.19, fresh replay 0.31, repeated replay "

@@ -7,23 +7,20 @@ import json
 
 import torch
 
+from labsupport.format_runs import prompt_formats
 from labsupport.models import chat
 from labsupport.models.modes import evaluation_mode
 from labsupport.tasks import tickets
 
-# "{template}" is the prompt by the tokenizer's own chat template; "{system}" and "{user}" are the messages.
+# In the words of format_runs.prompt_formats: "{system}" and "{text}" are the messages.
 FORMATS = {
-    "template": "{template}",
-    "no_system": "<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
-    "plain": "{system}\n\nuser: {user}\nassistant:",
-    "alpaca": "Below is an instruction that describes a task, paired with an input that provides further "
-    "context. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{system}\n\n### Input:\n{user}\n\n### Response:\n",
-    "llama3": "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>"
-    "<|start_header_id|>user<|end_header_id|>\n\n{user}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "template": prompt_formats.FORMATS["template"],
+    "no_system": prompt_formats.FORMATS["no_system"],
+    "plain": prompt_formats.FORMATS["hand_rolled"],
+    "alpaca": prompt_formats.WITH_INPUT,
+    "llama3": prompt_formats.LLAMA_3.removeprefix("<|begin_of_text|>"),  # a BOS that these bases have not
 }
-LEAD = {"plain": " "}  # what stands between prompt and answer and belongs to the answer
+LEAD = {"plain": prompt_formats.LEAD["hand_rolled"]}
 ROOM = 16  # tokens that a reply may be longer than the longest right answer
 
 
@@ -35,7 +32,7 @@ def prompt_text(tokenizer, row: dict, form: str) -> str:
     for mark, value in (
         ("{template}", rendered),
         ("{system}", system["content"]),
-        ("{user}", user["content"]),
+        ("{text}", user["content"]),
     ):
         result = result.replace(mark, value, 1)
     return result

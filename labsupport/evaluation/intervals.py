@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -82,6 +83,11 @@ def wilson(hits: int, count: int) -> tuple[float, float, float]:
         raise ValueError("no questions, no share")
     found = binomtest(hits, count).proportion_ci(0.95, method="wilson")
     return hits / count, float(found.low), float(found.high)
+
+
+def shown(found: Sequence[float], form: str) -> str:
+    """Mean and ends of an interval in words, each in that number format: "+1.4 [-0.5, +3.3]" for "+.1f"."""
+    return "{} [{}, {}]".format(*(format(value, form) for value in found))
 
 
 def detectable(differences: list[float], families: list[str]) -> float:

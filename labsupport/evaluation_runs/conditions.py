@@ -35,7 +35,7 @@ def scoring_table(record: dict) -> Table:
                 f"{sum(ours['nll']) / len(moved):.3f}",
                 f"{max(moved):.2f}",
                 f"{flips} of {len(moved)}",
-                points(difference(found, way, REFERENCE)),
+                intervals.shown(difference(found, way, REFERENCE), "+.1f"),
             ]
         )
     headings = [
@@ -58,12 +58,6 @@ def difference(found: dict, one: str, other: str) -> tuple[float, float, float]:
     pairs = zip(both_sets(found[one])["exact"], both_sets(found[other])["exact"], strict=True)
     values = [100 * (a - b) for a, b in pairs]
     return intervals.interval(values, [str(i) for i in range(len(values))])
-
-
-def points(interval: tuple[float, float, float]) -> str:
-    """ "+1.4 [-0.5, +3.3]"."""
-    mean, low, high = interval
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 # ---------------------------------------------------------------- what was written
@@ -105,8 +99,8 @@ def writing_table(record: dict) -> Table:
 
 def share(values: list[float]) -> str:
     """In percent with Wilson's interval: "33 [21, 47]"."""
-    mean, low, high = (100 * x for x in intervals.wilson(int(sum(values)), len(values)))
-    return f"{mean:.0f} [{low:.0f}, {high:.0f}]"
+    found = intervals.wilson(int(sum(values)), len(values))
+    return intervals.shown([100 * x for x in found], ".0f")
 
 
 def sampled(record: dict) -> dict[str, list[dict[str, list[float]]]]:

@@ -148,7 +148,7 @@ def table(record: dict) -> Table:
         for epoch in epochs(record):
             shares = [100 * exact(record, arm, epoch, part)[0] for part in SETS]
             kl, growth = divergence(record, arm, epoch)[0], general_change(record, arm, epoch)[0]
-            lost, low, high = (100 * x for x in canary_change(record, arm, epoch))
+            lost = [100 * x for x in canary_change(record, arm, epoch)]
             lines.append(
                 [
                     ARMS[arm][0],
@@ -157,7 +157,7 @@ def table(record: dict) -> Table:
                     *(f"{share:.0f}" for share in shares),
                     f"{kl:.3f}",
                     f"{growth:+.3f}",
-                    f"{lost:+.0f} [{low:+.0f}, {high:+.0f}]",
+                    intervals.shown(lost, "+.0f"),
                 ]
             )
     headings = ["arm", "epoch", "lookalike (nats)", "production (nats)", "right, lookalike (%)"]

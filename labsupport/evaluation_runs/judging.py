@@ -46,16 +46,11 @@ def judge_table(record: dict) -> Table:
         answer = intervals.interval([row["answer"] for row in found], families)
         kept = sum(row["both"] in ("AB", "BA") for row in found)
         right = sum(row["both"] == "AB" for row in found)
-        lines.append([name, len(found), nats(place), nats(answer), f"{right} of {kept}"])
+        nats = [intervals.shown(odds, "+.2f") for odds in (place, answer)]
+        lines.append([name, len(found), *nats, f"{right} of {kept}"])
     headings = ["pair", "questions", "for the first place (nats)", "for the right answer (nats)"]
     headings += ["right where the order did not matter"]
     return Table(headings, lines, "Log-odds of the judge, with 95 % intervals over families")
-
-
-def nats(interval: tuple[float, float, float]) -> str:
-    """ "+1.23 [1.01, 1.44]"."""
-    mean, low, high = interval
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 # ---------------------------------------------------------------- refusals
@@ -93,15 +88,11 @@ def refusals_table(record: dict) -> Table:
     lines = []
     for arm, name in ARMS.items():
         shares = refusal_shares(record, arm)
-        lines.append([name, *(percent(shares[key]) for key in shares)])
+        percents = [[100 * value for value in share] for share in shares.values()]
+        lines.append([name, *(intervals.shown(share, ".0f") for share in percents)])
     headings = ["model", "right, where the policy says it (%)", "refused, where it does not (%)"]
     headings += ["invented, where it does not (%)", "refused, where it says it (%)"]
     return Table(headings, lines, "Replies to test questions, with 95 % intervals over policies and seeds")
-
-
-def percent(interval: tuple[float, float, float]) -> str:
-    """ "33 [21, 47]"."""
-    return "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * x for x in interval))
 
 
 # ---------------------------------------------------------------- one process for training and test

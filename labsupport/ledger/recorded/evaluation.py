@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labsupport.evaluation import experiments, power
+from labsupport.evaluation import experiments, intervals, power
 from labsupport.evaluation_runs import conditions, forgetting
 from labsupport.teaching.claims import shows
 
@@ -22,8 +22,7 @@ def points(interval: tuple[float, float, float]) -> str:
 
 
 def nats(interval: tuple[float, float, float]) -> str:
-    mean, low, high = interval
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return intervals.shown(interval, ".3f")
 
 
 # ---------------------------------------------------------------- how many rows
