@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labsupport.clinic import kinds
+from labsupport.broken_runs import kinds
 from labsupport.run_folders import causes
 
 
@@ -99,11 +99,6 @@ CAUSES = {
         ("one_by_one",),
         "the same rows one by one get better replies",
     ),
-    "eval-dtype": Cause(
-        "The adapter was trained on weights in float32 and evaluated on weights in {eval_dtype}.",
-        ("float32",),
-        "in the format of the training the same rows get other replies",
-    ),
     "eval-template": Cause(
         "Training used the tokenizer's chat template, and the evaluation asked in the form "
         '"{asked_format}".',
@@ -154,7 +149,6 @@ def against(named: str, kind: str, view: dict, probes: dict) -> str:
         "truncated": lambda: "In `tokens` no row is missing, and every answer is there to its end.",
         "noisy-labels": lambda: "Read the rows in `tokens`: every answer belongs to its question.",
         "padding-side": lambda: same(kind, probes, "one_by_one", "One by one"),
-        "eval-dtype": lambda: same(kind, probes, "float32", "In float32"),
         "eval-template": lambda: template(kind, probes),
     }
     return line[named]()
@@ -223,7 +217,7 @@ def on_the_same_rows(kind: str, probes: dict, but: str = "") -> dict:
     """The figures of the run's own evaluation on the rows that probes ask: those of a probe that changes
     nothing in this run."""
     telling = {but, *CAUSES[kind].path, *(["training_format"] if kind == "template-mismatch" else [])}
-    return next(probes[name] for name in ("one_by_one", "float32", "training_format") if name not in telling)
+    return next(probes[name] for name in ("one_by_one", "training_format") if name not in telling)
 
 
 def activity(kind: str, probes: dict) -> str:

@@ -57,7 +57,7 @@ def edition() -> str:
 
 def price(probe: str) -> int:
     """Of a probe, in cents."""
-    from labsupport.clinic import probing  # with torch
+    from labsupport.broken_runs import probing  # with torch
 
     return round(100 * probing.PROBES[probe][0]) if probe in probing.PROBES else 0
 
@@ -102,7 +102,7 @@ class Case:
     def probe(self, name: str) -> Page:
         """What a probe answers. It is paid for once, and free after the cause was named. LabError lists the
         probes there are."""
-        from labsupport.clinic import probing
+        from labsupport.broken_runs import probing
 
         metrics = recorded()[self.number - 1]["metrics"]
         if not isinstance(name, str) or name not in metrics["probes"]:
@@ -181,7 +181,7 @@ def explained(kind: str, case: dict, done: Account) -> list:
 
 def priced(probes: list[str], asked: list[str]) -> showing.Folded:
     """The probes of a case with price and what they show; those asked for are ticked."""
-    from labsupport.clinic import probing
+    from labsupport.broken_runs import probing
 
     rows, counts = [], collections.Counter()
     for name in probes:

@@ -17,7 +17,7 @@ One thread.
 
 from __future__ import annotations
 
-CELLS = [{"part": part} for part in ("leakage", "writing", "scoring")]  # the others are not recorded yet
+CELLS = [{"part": part} for part in ("leakage", "writing", "scoring", "sampling", "elsewhere")]
 WRITTEN, SAMPLES, LEAKED = 48, 3, 144
 TEMPERATURES = (1.0, 0.7)
 

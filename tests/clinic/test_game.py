@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from labsupport.clinic import accounts, explaining, game, kinds, probing
+from labsupport.broken_runs import kinds, probing
+from labsupport.clinic import accounts, explaining, game
 from labsupport.core.files import LabError
 from labsupport.evaluation import experiments
 from labsupport.run_folders import causes
@@ -13,7 +14,7 @@ from labsupport.run_folders import causes
 EVALUATIONS = [name for name, (price, _) in probing.PROBES.items() if price == 0.2]
 RETRAININGS = [name for name, (price, _) in probing.PROBES.items() if price == 3.0]
 # Which probe's figures differ from the run's own evaluation, by kind.
-TELLS = {"padding-side": "one_by_one", "eval-dtype": "float32", "eval-template": "training_format"}
+TELLS = {"padding-side": "one_by_one", "eval-template": "training_format"}
 
 
 def figures(parts: float, rows: int = 32) -> dict:
@@ -176,19 +177,19 @@ def test_a_wrong_name_costs_once_and_after_the_right_one_all_is_free(record, wor
 
 
 def test_the_bill_is_kept_when_the_kernel_restarts(record, work):
-    game.case(3).probe("float32")
+    game.case(3).probe("lookalike")
     game.case(3).name(next(k for k in kinds.KINDS if number_of(k) != 3))
     game.recorded.cache_clear()
     assert game.case(3).account.cents == 120
     kept = json.loads((work / "clinic.json").read_text())
-    assert kept["cases"]["3"]["probes"] == ["float32"] and kept["edition"] == game.edition()
+    assert kept["cases"]["3"]["probes"] == ["lookalike"] and kept["edition"] == game.edition()
 
 
 def test_elsewhere_than_in_the_learners_folder_nothing_is_written(record, work, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(accounts, "_of_this_process", {})
-    assert "This cost $0.20" in repr(game.case(1).probe("float32"))
-    assert "This cost" not in repr(game.case(1).probe("float32"))
+    assert "This cost $0.20" in repr(game.case(1).probe("lookalike"))
+    assert "This cost" not in repr(game.case(1).probe("lookalike"))
     assert game.case(1).account.cents == 20 and "Kept until this kernel ends" in repr(game.bill())
     assert not list(work.iterdir())
 
@@ -202,19 +203,19 @@ def test_elsewhere_than_in_the_learners_folder_nothing_is_written(record, work, 
         "[" * 100_000,
         '{"version": 1}',
         '{"version": 1, "cases": {"x": {"probes": [], "named": []}}}',
-        '{"version": 1, "cases": {"1": {"probes": "float32", "named": []}}}',
+        '{"version": 1, "cases": {"1": {"probes": "lookalike", "named": []}}}',
         '{"version": 1, "cases": {"1": {"probes": []}}}',
     ],
 )
 def test_a_damaged_bill_is_set_aside_and_that_is_said(record, work, text):
     (work / "clinic.json").write_text(text)
-    page = game.case(1).probe("float32")
+    page = game.case(1).probe("lookalike")
     assert "was damaged and is now clinic.json.bad" in repr(page)
     assert (work / "clinic.json.bad").read_text() == text and game.case(1).account.cents == 20
 
 
 def test_the_bill_of_other_cases_is_set_aside(record, work):
-    game.case(1).probe("float32")
+    game.case(1).probe("lookalike")
     record([{"cell": cell["cell"], "metrics": cell["metrics"]} for cell in game.recorded()[1:]])
     assert game.case(1).account.cents == 0
     assert (work / "clinic.json.old").exists()
@@ -229,7 +230,7 @@ def test_a_full_disk_keeps_no_answer_from_its_learner(record, work, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("labsupport.core.files.os.fsync", full)
-    page = repr(game.case(1).probe("float32"))
+    page = repr(game.case(1).probe("lookalike"))
     assert "80 %" in page or "20 %" in page
     assert "This was not recorded. Cannot write" in page and "No space left" in page
 
@@ -239,7 +240,7 @@ def test_a_full_disk_keeps_no_answer_from_its_learner(record, work, monkeypatch)
 
 def test_causes_are_those_of_diagnose(record):
     assert set(explaining.CAUSES) == set(kinds.KINDS)
-    assert set(kinds.KINDS) - {"healthy"} == set(causes.BY_ID)
+    assert set(kinds.KINDS) - {"healthy"} == set(causes.BY_ID) - {"eval-dtype"}
     assert all(probe in probing.PROBES for cause in explaining.CAUSES.values() for probe in cause.path)
 
 
@@ -278,12 +279,12 @@ def test_what_speaks_against_a_name_is_the_number_in_the_record(record):
     assert "finds 3 of 48" in line("leaked-eval", "healthy")
     assert "is 2.6; that of this evaluation is 1.4" in line("adapter-inactive", "healthy")
     assert "the largest norm of B is 0" in line("adapter-inactive", "no-gradient")
-    assert "In float32 80 %" in line("eval-dtype", "healthy")
+    assert "One by one 80 %" in line("padding-side", "healthy")
     # The run's own figures on the same rows come from a probe that changes nothing in it.
-    assert "In float32 20 % of the parts are right, and as the evaluation asks 20 %" in line(
-        "eval-dtype", "padding-side"
+    assert "One by one 20 % of the parts are right, and as the evaluation asks 20 %" in line(
+        "padding-side", "eval-template"
     )
-    assert "One by one 20 %" in line("padding-side", "eval-dtype")
+    assert "Asked as in training 20 %" in line("eval-template", "padding-side")
     assert "`copies`" in line("healthy", "leaked-eval") and "curve" in line("healthy", "lr-too-high")
 
 
@@ -291,7 +292,7 @@ def test_what_speaks_against_a_name_is_the_number_in_the_record(record):
     ("ask", "said"),
     [
         (lambda: game.case(0), "The case's number is 0"),
-        (lambda: game.case(17), "at most 16"),
+        (lambda: game.case(16), "at most 15"),
         (lambda: game.case("one"), "'one'"),
         (lambda: game.case(1).probe("token"), "no probe 'token'. There are: tokens"),
         (lambda: game.case(1).probe(None), "no probe None"),
@@ -315,10 +316,10 @@ def test_without_a_record_it_says_so(tmp_path, monkeypatch):
 
 
 def test_the_leaderboards_file_has_the_bill_and_no_cause(record, work):
-    case = game.case(number_of("eval-dtype"))
+    case = game.case(number_of("eval-template"))
     case.name("padding-side")
-    case.probe("float32")
-    case.name("eval-dtype")
+    case.probe("lookalike")
+    case.name("eval-template")
     game.case(number_of("healthy")).probe("tokens")
     file = game.leaderboard("Ana Müller")
     assert file == work / "clinic_Ana Müller.json"
@@ -327,7 +328,7 @@ def test_the_leaderboards_file_has_the_bill_and_no_cause(record, work):
         "cents": 120,
         "right": True,
         "wrong": 1,
-        "probes": ["float32"],
+        "probes": ["lookalike"],
     }
     assert content["cases"][str(number_of("healthy"))]["right"] is False and len(content["cases"]) == 2
     assert not any(kind in file.read_text(encoding="utf-8") for kind in kinds.KINDS)

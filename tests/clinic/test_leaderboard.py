@@ -7,7 +7,7 @@ import pytest
 from labsupport.clinic import leaderboard
 from labsupport.core.files import LabError
 
-RIGHT = {"cents": 20, "right": True, "wrong": 0, "probes": ["float32"]}
+RIGHT = {"cents": 20, "right": True, "wrong": 0, "probes": ["lookalike"]}
 
 
 def written(folder, name="Ana", edition="abc", of=3, **cases):

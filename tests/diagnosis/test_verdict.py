@@ -56,7 +56,7 @@ def test_what_is_proven_does_not_follow_from_what_is_only_suggested():
 
 
 def test_the_catalogue_is_that_of_the_clinic():
-    from labsupport.clinic import kinds
+    from labsupport.broken_runs import kinds
 
     assert {"healthy", *BY_ID} == set(kinds.KINDS)
     for cause in CATALOGUE:

@@ -1,6 +1,6 @@
 """The runs of the clinic: all kinds are among them."""
 
-from labsupport.clinic import kinds
+from labsupport.broken_runs import kinds
 from labsupport.experiments import clinic_experiment
 
 

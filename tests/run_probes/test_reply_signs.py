@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from labsupport.broken_runs import asking as evaluation
 from labsupport.chat_formats import templates
-from labsupport.clinic import asking as evaluation
 from labsupport.models import chat
 from labsupport.run_folders import run_folder
 from labsupport.run_folders.causes import PROVES

@@ -80,7 +80,6 @@ SOUND = {
     "asked_format": "template",  # how the evaluation asks
     "padding_side": "left",
     "adapter_on": True,
-    "eval_dtype": "float32",
 }
 # What a seed varies, and a diagnosis must not depend on. rows: of training; eval_rows: of the evaluation.
 VARIED = {
@@ -130,7 +129,6 @@ TINY_ON_FACTS = (
     "capacity-too-small",
     "noisy-labels",
     "padding-side",
-    "eval-dtype",
     "eval-template",
 )
 PHRASINGS = 3  # of each fact in training
@@ -156,7 +154,6 @@ KINDS = {
     "truncated": {"cut": Between(0.7, 0.9)},
     "noisy-labels": {"noise": Between(0.2, 0.4)},
     "padding-side": {"padding_side": "right"},
-    "eval-dtype": {"eval_dtype": "nf4"},
     "eval-template": {"asked_format": one_of("no_system", "alpaca", "llama3")},
 }
 

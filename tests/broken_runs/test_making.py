@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tiny_training import tiny_model
 from transformers.trainer_utils import set_seed
 
-from labsupport.clinic import asking, case_rows, kinds, making, probing
+from labsupport.broken_runs import asking, case_rows, kinds, making, probing
 from labsupport.core.files import LabError
 from labsupport.models import tiny_base
 from labsupport.models.chat import IGNORED

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from labsupport.clinic import case_rows, kinds
+from labsupport.broken_runs import case_rows, kinds
 from labsupport.core.files import LabError
 
 CONTRACT = (
     "healthy template-mismatch prompt-in-loss eos-not-learned lr-too-high lr-too-low capacity-too-small "
     "memorised leaked-eval adapter-inactive no-gradient truncated noisy-labels padding-side "
-    "eval-dtype eval-template"
+    "eval-template"
 )
 # The content of rows: what else may differ is how they are trained and asked.
 CONTENT = {"memorised", "leaked-eval", "noisy-labels", "capacity-too-small"}

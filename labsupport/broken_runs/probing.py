@@ -9,7 +9,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from labsupport.clinic import asking, case_rows, kinds, making
+from labsupport.broken_runs import asking, case_rows, kinds, making
 from labsupport.copies import near
 from labsupport.models.chat import IGNORED
 
@@ -28,7 +28,6 @@ PROBES = {
     "without_adapter": (0.2, "the same evaluation of the base model alone"),
     "one_by_one": (0.2, "the same evaluation, a row at a time instead of batches"),
     "training_format": (0.2, "the same evaluation, asked exactly as in training"),
-    "float32": (0.2, "the same evaluation with weights in float32"),
     "lower_rate": (3.0, "retrained with a tenth of the learning rate"),
     "higher_rate": (3.0, "retrained with ten times the learning rate"),
     "more_capacity": (3.0, "retrained with rank 64 on all linear layers"),
@@ -110,7 +109,6 @@ def probe(name: str, case: dict, folder: Path) -> dict:
         "without_adapter": {"adapter_on": False},
         "one_by_one": {"eval_batch": 1},
         "training_format": {"asked_format": case["format"]},
-        "float32": {"eval_dtype": "float32"},
     }.get(name, {})
     written, figures = making.evaluate(case | other_way, folder, rows)
     return figures | {"replies": shown(rows, written)[:2]}

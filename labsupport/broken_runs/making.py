@@ -11,8 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from labsupport.broken_runs import asking, case_rows, kinds
 from labsupport.chat_formats import loss_masks
-from labsupport.clinic import asking, case_rows, kinds
 from labsupport.core import files, upstream
 from labsupport.models import base_model
 from labsupport.models.chat import IGNORED
@@ -49,19 +49,19 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 # ---------------------------------------------------------------- the model
 
 
-def load(base: str, dtype: str = "float32"):
-    """(model, tokenizer) of a base on the CPU, under a name that says nothing about this machine."""
+def load(base: str):
+    """(model, tokenizer) of a base, in float32 on the CPU, under a name that says nothing of this machine."""
     name = BASES.get(base, base)
-    model, tokenizer = base_model.load(name, dtype=dtype, device="cpu")
+    model, tokenizer = base_model.load(name, dtype="float32", device="cpu")
     model.name_or_path = model.config._name_or_path = name
     return model, tokenizer
 
 
-def load_run(case: dict, folder: Path, dtype: str = "float32"):
+def load_run(case: dict, folder: Path):
     """(model with the adapter of a run folder, tokenizer), as an evaluation script loads them."""
     from peft import PeftModel
 
-    model, tokenizer = load(case["base"], dtype)
+    model, tokenizer = load(case["base"])
     return PeftModel.from_pretrained(model, str(folder)).eval(), tokenizer
 
 
@@ -224,7 +224,7 @@ def without_input_gradients(trainer) -> None:
 def evaluate(case: dict, folder: Path, rows: list[dict]) -> tuple[list[tuple[str, bool]], dict]:
     """(replies, figures) of the case's own evaluation script on rows; see asking.replies and
     asking.judged."""
-    model, tokenizer = load_run(case, folder, case["eval_dtype"])
+    model, tokenizer = load_run(case, folder)
     if not case["adapter_on"]:
         with model.disable_adapter():
             return asked(case, model, tokenizer, rows)
