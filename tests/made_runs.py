@@ -130,7 +130,12 @@ def made(
         from trl import SFTConfig
 
         torch.save(
-            SFTConfig(output_dir="run", use_cpu=True, bf16=False, **(arguments or {})),
+            SFTConfig(
+                output_dir="run",
+                use_cpu=True,
+                bf16=False,
+                **({"activation_checkpointing": False} | (arguments or {})),
+            ),
             folder / "training_args.bin",
         )
     for name, rows in (("train", train), ("eval", asked), ("replies", replies)):

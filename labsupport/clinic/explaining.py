@@ -144,12 +144,12 @@ def against(named: str, kind: str, view: dict, probes: dict) -> str:
         "capacity-too-small": lambda: capacity(view),
         "memorised": lambda: repetition(view),
         "leaked-eval": lambda: leak(probes),
-        "adapter-inactive": lambda: activity(kind, probes),
+        "adapter-inactive": lambda: activity(view, probes),
         "no-gradient": lambda: f"In `adapter` B is not zero: its largest norm is {largest_b(probes):g}.",
         "truncated": lambda: "In `tokens` no row is missing, and every answer is there to its end.",
         "noisy-labels": lambda: "Read the rows in `tokens`: every answer belongs to its question.",
-        "padding-side": lambda: same(kind, probes, "one_by_one", "One by one"),
-        "eval-template": lambda: template(kind, probes),
+        "padding-side": lambda: same(view, probes, "one_by_one", "One by one"),
+        "eval-template": lambda: template(kind, view, probes),
     }
     return line[named]()
 
@@ -213,31 +213,24 @@ def largest_b(probes: dict) -> float:
     return max(b for _, b in probes["adapter"]["norms"].values())
 
 
-def on_the_same_rows(kind: str, probes: dict, but: str = "") -> dict:
-    """The figures of the run's own evaluation on the rows that probes ask: those of a probe that changes
-    nothing in this run."""
-    telling = {but, *CAUSES[kind].path, *(["training_format"] if kind == "template-mismatch" else [])}
-    return next(probes[name] for name in ("one_by_one", "training_format") if name not in telling)
-
-
-def activity(kind: str, probes: dict) -> str:
+def activity(view: dict, probes: dict) -> str:
     """Against replies without the adapter: the base model does otherwise, or the adapter is nothing."""
-    mine, base = on_the_same_rows(kind, probes)["loss"], probes["without_adapter"]["loss"]
+    mine, base = view["evaluation"]["loss"], probes["without_adapter"]["loss"]
     if mine == base:
         return f"On or off, the adapter adds nothing: the largest norm of B is {largest_b(probes):g}."
     return f"On the right answers the base model's loss is {base:.3g}; that of this evaluation is {mine:.3g}."
 
 
-def same(kind: str, probes: dict, probe: str, how: str) -> str:
-    """Against a fault of the evaluation: without it the replies are no better."""
-    there, here = probes[probe], on_the_same_rows(kind, probes, probe)
+def same(view: dict, probes: dict, probe: str, how: str) -> str:
+    """Against a fault of the evaluation: without it the replies to the same rows are no better."""
+    there, here = probes[probe], view["evaluation"]
     return (
         f"{how} {100 * there['parts']:.0f} % of the parts are right, and as the evaluation asks "
         f"{100 * here['parts']:.0f} %, on the same {there['rows']} rows."
     )
 
 
-def template(kind: str, probes: dict) -> str:
+def template(kind: str, view: dict, probes: dict) -> str:
     if kind == "template-mismatch":
         return "The evaluation asks with the model's own chat template: look for what does not."
-    return same(kind, probes, "training_format", "Asked as in training")
+    return same(view, probes, "training_format", "Asked as in training")

@@ -114,7 +114,7 @@ CATALOGUE = (
         "The adapter is as it was initialised: B is zero, so it adds nothing. Reentrant activation "
         "checkpointing does this when the input of the first block needs no gradient.",
         "Look for grad_norm 0 in the log and for `requires_grad` warnings at the first step.",
-        'Set gradient_checkpointing_kwargs={"use_reentrant": False}, or call '
+        'Set activation_checkpointing_kwargs={"use_reentrant": False}, or call '
         "model.enable_input_require_grads() before training.",
     ),
     Cause(

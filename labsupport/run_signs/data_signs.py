@@ -9,6 +9,7 @@ from labsupport.copies.near import words_of
 from labsupport.core.text import number
 from labsupport.run_folders.causes import PROVES, SUGGESTS, Sign
 from labsupport.run_signs.copied_values import compared
+from labsupport.run_signs.shared_keys import odd_ones
 from labsupport.training_data.record import Record
 
 LEAKED = 0.1  # share of the evaluation from which on its result is another one
@@ -25,8 +26,12 @@ SHOWN = 3
 
 def signs(run) -> list[Sign]:
     """The signs in the rows; [] without training rows."""
-    train, asked = run.records("train"), run.records("eval")
-    return [*leaked(train, asked), *contradictions(train), *wrong_values(train)]
+    return signs_of_rows(run.records("train"), run.records("eval"))
+
+
+def signs_of_rows(train: list[Record], asked: list[Record]) -> list[Sign]:
+    """The signs in rows of the training and of the evaluation."""
+    return [*leaked(train, asked), *contradictions(train), *wrong_values(train), *at_odds(train, asked)]
 
 
 def answer_of(record: Record) -> str:
@@ -141,3 +146,24 @@ def wrong_values(train: list[Record]):
         f"not: {record.where} answers {value}, {instead}",
         record.where,
     )
+
+
+def at_odds(train: list[Record], asked: list[Record]):
+    """Codes that others give otherwise for the same thing, asked for in other words."""
+    found, count = odd_ones(train, asked)
+    if len(found) < FEWEST or len(found) < STRANGERS * count:
+        return
+    one, other = found[0]
+    yield Sign(
+        "noisy-labels",
+        SUGGESTS,
+        f"{len(found):,} of {count:,} training rows that ask for what others ask for, too, answer otherwise "
+        f"than most of these: {one.where} says {one.answers[-1][:60]!r} to {question(one)!r}, {other.where} "
+        f"says {other.answers[-1][:60]!r} to {question(other)!r}",
+        one.where,
+    )
+
+
+def question(record: Record) -> str:
+    """What is asked, shortened."""
+    return (last_asked(record) or record.prompt)[:60]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from labsupport.broken_runs import case_rows, kinds
+from labsupport.broken_runs import case_rows, kinds, probing
 from labsupport.core.files import LabError
 
 CONTRACT = (
@@ -128,3 +128,9 @@ def test_more_rows_are_the_same_ones_and_fresh_ones():
         ids, all_ids = ({row["id"] for row in case_rows.training(c)} for c in (case, more))
         assert ids < all_ids and len(all_ids) == 4 * len(ids)
         assert more["steps"] == pytest.approx(case["steps"], rel=0.5)
+
+
+def test_a_probe_asks_all_rows_of_the_evaluation():
+    """The clinic compares a probe's figures with those of the run's own evaluation."""
+    for healthy in kinds.HEALTHY.values():
+        assert healthy["eval_rows"] <= probing.ASKED

@@ -54,9 +54,9 @@ def metrics(kind: str, seed: int) -> dict:
         "log": log,
         "eval_log": evaluated,
         "settings": settings,
-        "counts": {"training_rows": case["rows"], "evaluation_rows": 48, "steps": 8},
+        "counts": {"training_rows": case["rows"], "evaluation_rows": 32, "steps": 8},
         "replies": replies,
-        "evaluation": figures(own, 48),
+        "evaluation": figures(own),
     }
     return {"case": case, "view": view, "probes": probes}
 
@@ -156,7 +156,7 @@ def test_a_probe_is_paid_once_and_what_costs_nothing_costs_nothing(record, work)
         case.probe(probe)
         assert case.account.cents == cents
     assert "$3.20 spent on case 1 (4 probes, 0 wrongly named)" in case.bill()
-    assert game.case(2).account.cents == 0 and "$3.20 spent, 0 of 16" in game.bill().heading
+    assert game.case(2).account.cents == 0 and "$3.20 spent, 0 of 15" in game.bill().heading
 
 
 def test_a_wrong_name_costs_once_and_after_the_right_one_all_is_free(record, work):

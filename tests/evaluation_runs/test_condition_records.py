@@ -60,20 +60,24 @@ def test_shares_of_refusals_are_over_the_right_questions():
 
 
 def test_the_model_of_faulty_labels_is_judged_by_both():
-    rows = {"id": ["a", "b"]}
+    rows = tickets.load("test_lookalike")
+    chosen = [next(row["id"] for row in rows if row["intent"] == name) for name in ("exchange", "return")]
     metrics = {
-        "test_lookalike, same": rows | {"exact": [1, 1]},
-        "test_lookalike, right": rows | {"exact": [1, 0]},
+        "test_lookalike, same": {"id": chosen, "intent": [1.0, 1.0]},
+        "test_lookalike, right": {"id": chosen, "intent": [4.0, 1.0]},
     }
     faulty = {"cells": [{"cell": {"seed": 0}, "metrics": metrics}]}
-    clean = {"template": {"test_lookalike": rows | {"exact": [0, 0]}}}
+    clean = {"template": {"test_lookalike": {"id": chosen, "intent": [0.5, 1.5]}}}
     clean = {"cells": [{"cell": {"arm": "template", "seed": 0}, "metrics": clean}]}
-    found = judging.process_shares(faulty, clean)
-    assert [mean for mean, _, _ in found.values()] == [100, 50, 0]
+    found = judging.process_nats(faulty, clean).values()
+    assert [nats["all"][0] for nats in found] == [1, 2.5, 1]
+    assert [nats["exchange"][0] for nats in found] == [1, 4, 0.5]
 
 
-def test_exchanges_are_those_of_the_right_labels():
-    rows = tickets.load("test_lookalike")
-    chosen = [next(row for row in rows if row["intent"] == intent) for intent in ("exchange", "return")]
-    columns = {"id": [row["id"] for row in chosen], "exact": [1, 0]}
-    assert judging.exchanges({"cells": [{"metrics": {"test_lookalike, right": columns}}]}) == (1, 1)
+def test_the_published_process_is_that_of_the_table():
+    faulty, clean = experiments.published("one_process"), experiments.published("chat_formats")
+    table = judging.process_table(faulty, clean)
+    ids = faulty["cells"][0]["metrics"]["test_lookalike, right"]["id"]
+    intents = {row["id"]: row["intent"] for row in tickets.load("test_lookalike")}
+    assert f"{len(ids)} lookalike" in table.caption
+    assert f"{sum(intents[name] == 'exchange' for name in ids)} of them exchanges" in table.caption

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labsupport.evaluation import experiments, intervals, power
-from labsupport.evaluation_runs import conditions, forgetting
+from labsupport.evaluation_runs import conditions, forgetting, judging
 from labsupport.teaching.claims import shows
 
 LORA, SLOWER, FULL = ("lora", 2e-3), ("lora", 5e-4), ("full", 2e-4)
@@ -118,6 +118,14 @@ def after_one_epoch() -> str:
 
 
 # ---------------------------------------------------------------- the evaluation itself
+
+
+@shows("M11")
+def one_process_for_both_sets() -> str:
+    """What the intent costs the model of faulty labels, under the same faulty labels and the right ones."""
+    found = judging.process_nats(experiments.published("one_process"), experiments.published("chat_formats"))
+    parts = [f"{name} {intervals.shown(shares['all'], '.2f')}" for name, shares in found.items()]
+    return f"nats of the intent token: {'; '.join(parts)}"
 
 
 @shows("J5")
