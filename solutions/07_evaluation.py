@@ -674,6 +674,20 @@ judging.refusals_table(refusals)
 # interval is wide because the two seeds differ (one declined 31 of 78 such questions, the other 70). Refusing
 # is the easy thing to learn, one sentence that is always the same; when to refuse is the hard one. So measure
 # both columns, always: either alone is at its best for a model that refuses all, or none.
+#
+# ### Answers to what nobody asked
+#
+# The other side of the same coin. Here the ticket model of notebook 01 gets messages that are no tickets,
+# without the ticket task's system prompt. How often does it answer with a ticket all the same?
+
+# %% tags=["core"]
+conditions.elsewhere_table(of_conditions)
+
+# %% [markdown]
+# All of the shop's policy questions, though they come with a system prompt of their own that asks for a
+# sentence; a quarter of the general questions; two chats of ten. The nearer a message is to the training,
+# the surer it becomes a ticket, and no score on tickets shows it. If your model must also do something else,
+# put rows of something else into training *and* into the test, or load the adapter for tickets only.
 
 # %% [markdown]
 # ## The evaluation is a variable, too
@@ -718,6 +732,26 @@ conditions.writing_table(of_conditions)
 #
 # And the last line: the *untuned* model under a grammar. Every reply is valid, none is right. A grammar
 # guarantees the structure, the fine-tune the content, and each has been sold for the other.
+#
+# ### Greedy or sampled?
+#
+# Greedy decoding takes the likeliest token each time: one model, one reply. Sampling draws a token from the
+# distribution, whose logits are first divided by a *temperature*: at 1 it is the model's own, towards 0 it
+# becomes greedy. Three draws each of the same 48 messages:
+
+# %% tags=["core"]
+guess = None  # greedy 38 % right; sampled at temperature 1, how many % are right on average?
+
+# %% tags=["core"]
+at_one = conditions.sampled(of_conditions)["1.0"]
+predictions.compare(guess, 100 * np.mean([draw["right"] for draw in at_one]), unit="%")
+conditions.sampling_table(of_conditions)
+
+# %% [markdown]
+# At temperature 1 fewer are right, and nearly half of the rows change sides from draw to draw: 12, 23 and
+# 27 % from one and the same model. Whoever evaluates with one draw can find either. So for a task with one
+# right answer evaluate greedily; where people will sample in production, sample in the test as well, several
+# times, and average within each row before you draw families. A lower temperature lies in between.
 
 # %% [markdown]
 # ## A model as judge

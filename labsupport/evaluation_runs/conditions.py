@@ -113,6 +113,25 @@ def sampled(record: dict) -> dict[str, list[dict[str, list[float]]]]:
     }
 
 
+def sampling_table(record: dict) -> Table:
+    """Greedy beside sampled replies to the same production rows: each draw, and all draws of a temperature
+    with an interval over rows."""
+    draws = {"greedy": [judged(record, GREEDY, "test_production")]}
+    draws |= {f"temperature {temperature}": some for temperature, some in sampled(record).items()}
+    lines = []
+    for name, some in draws.items():
+        rights = [one["right"] for one in some]
+        each = [f"{100 * sum(right) / len(right):.0f}" for right in rights]
+        valid = [f"{100 * sum(one['valid']) / len(one['valid']):.0f}" for one in some]
+        of_row = [sum(row) / len(row) for row in zip(*rights, strict=True)]
+        mean = intervals.interval([100 * share for share in of_row], list(range(len(of_row))))
+        apart = sum(0 < share < 1 for share in of_row) if len(some) > 1 else "—"
+        lines.append([name, ", ".join(valid), ", ".join(each), intervals.shown(mean, ".0f"), apart])
+    headings = ["decoding", "valid JSON, each draw (%)", "right, each draw (%)", "right, all draws (%)"]
+    headings += ["rows right in some draws only"]
+    return Table(headings, lines, f"Replies to {len(rights[0])} production messages")
+
+
 # ---------------------------------------------------------------- how near the test is to the training rows
 
 
@@ -168,3 +187,11 @@ def elsewhere(record: dict) -> dict[str, tuple[int, int, int]]:
         )
         for kind, rows in part(record, "elsewhere").items()
     }
+
+
+def elsewhere_table(record: dict) -> Table:
+    """`elsewhere` with names."""
+    names = {"chat": "chat openings", "canary": "questions of the canary", "policy": "policy questions"}
+    lines = [[names[kind], *counts] for kind, counts in elsewhere(record).items()]
+    headings = ["asked", "prompts", "answered as a ticket, untuned", "tuned on tickets"]
+    return Table(headings, lines, "Greedy replies to what is no ticket, without the ticket prompt")

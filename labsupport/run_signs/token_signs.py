@@ -11,6 +11,7 @@ SOME = 0.05  # share of rows without a trained token from which on the result mu
 MANY = 0.25  # share of rows whose answer lost its end
 MOSTLY = 0.5  # share of the loss's tokens that are no answer
 NEVER = 0.9  # share of rows whose end is not trained: all but a few odd ones
+GOOD = 0.9  # share of replies that are exactly right: what was learned with the questions did no harm
 
 
 def signs(run) -> list[Sign]:
@@ -64,14 +65,27 @@ def prompt_trained(run, rows: list[FedRow]):
     if not known or not asked:
         return
     part = asked / (asked + answered)
-    if part >= MOSTLY:
-        yield Sign(
-            "prompt-in-loss",
-            PROVES if run.recipe["completion_only_loss"] is False else SUGGESTS,
-            f"{number(100 * part, 2)} % of the tokens in the loss are what is asked, not the answer "
-            f"({reason(run, known[0])})",
-            known[0].where,
-        )
+    if part < MOSTLY:
+        return
+    meant = run.recipe["completion_only_loss"] is False
+    text = (
+        f"{number(100 * part, 2)} % of the tokens in the loss are what is asked, not the answer "
+        f"({reason(run, known[0])})"
+    )
+    if not meant and exactly_right(run) >= GOOD:
+        run.notes.append(f"No cause of anything, as the replies are right: {text}.")
+        return
+    yield Sign("prompt-in-loss", PROVES if meant else SUGGESTS, text, known[0].where)
+
+
+def exactly_right(run) -> float:
+    """Share of the recorded replies that are the right answer, word for word; 0 without any."""
+    pairs = run.pairs()
+    right = [
+        (record.answers or [None])[-1] is not None and record.answers[-1].strip() == reply.strip()
+        for record, reply in pairs
+    ]
+    return sum(right) / len(right) if right else 0.0
 
 
 def reason(run, row: FedRow) -> str:

@@ -91,6 +91,17 @@ def test_prompts_that_fill_the_loss(form, tmp_path, tokenizer):
     assert found(tmp_path, train=rows, arguments=arguments) == {"prompt-in-loss": strength}
 
 
+@pytest.mark.parametrize(("wrong", "named"), [(0, {}), (4, {"prompt-in-loss": "suggests"})])
+def test_where_the_replies_are_right_the_loss_on_the_prompt_did_no_harm(wrong, named, tmp_path):
+    rows, asked = as_messages(ticket_rows(10)), with_ids(as_messages(ticket_rows(10, 20)))
+    replies = [{"id": row["id"], "reply": row["messages"][-1]["content"]} for row in asked]
+    replies = [reply | ({"reply": "{}"} if place < wrong else {}) for place, reply in enumerate(replies)]
+    folder = made(tmp_path, train=rows, asked=asked, replies=replies)
+    run = opened(folder)
+    assert {sign.cause: sign.strength for sign in token_signs.signs(run)} == named
+    assert named or "replies are right" in run.notes[-1]
+
+
 # ---------------------------------------------------------------- the end of a turn
 
 
