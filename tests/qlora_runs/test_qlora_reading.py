@@ -1,0 +1,46 @@
+"""What is read out of the record of `qlora`."""
+
+import math
+
+import pytest
+
+from labsupport.qlora_runs import reading
+
+
+def scored(nats: float, exact: int = 0) -> dict:
+    rows = {"id": ["a", "b"], "exact": [exact, exact], "stops": [1, 1]}
+    rows |= dict.fromkeys(reading.FIELDS, [0.0, 0.0])
+    return {split: rows | {"intent": [nats, nats + 1]} for split in reading.SETS}
+
+
+def cell(arm: str, seed: int, nats: float, bump: float = 0.1, **places) -> dict:
+    losses = [3.0 - 0.2 * step for step in range(8)] + [1.0 + bump * (step % 2) for step in range(12)]
+    metrics = {"losses": losses, "own": scored(nats, exact=arm == "full")} | places
+    return {"cell": {"arm": arm, "seed": seed}, "metrics": metrics}
+
+
+@pytest.fixture
+def record():
+    cells = [cell("full", seed, 2.0 + seed, 0.1, other=scored(4.0 + seed)) for seed in range(3)]
+    cells += [cell("nf4", seed, 2.5 + seed, 0.2, other=scored(2.4 + seed)) for seed in range(2)]
+    return {"cells": cells}
+
+
+def test_a_gap_is_paired_by_seed_and_row(record):
+    assert reading.gap(record, "nf4", "full", "test_lookalike", "answer") == pytest.approx((0.5,) * 3)
+    assert reading.gap(record, "nf4", "full", "test_lookalike", "exact") == (-1, -1, -1)
+    moved = reading.gap(record, "full", "full", "test_production", "intent", "other", "own")
+    assert moved == pytest.approx((2.0,) * 3)
+    with pytest.raises(ValueError, match="share no seed"):
+        reading.gap(record, "nf4", "full", "test_lookalike", "answer", "before", "before")
+
+
+def test_bumps_are_changes_after_the_first_fall(record):
+    assert reading.bumpiness([9.0] * reading.CALM + [1.0] * 5) == 0
+    assert reading.bumpiness([9.0] * reading.CALM + [1.0, 1.1] * 5) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="at least"):
+        reading.bumpiness([1.0] * 9)
+    mean, low, high = reading.bump_ratio(record, "nf4")
+    assert (
+        math.isclose(mean, 2) and math.isclose(low, 2, rel_tol=1e-6) and math.isclose(high, 2, rel_tol=1e-6)
+    )
