@@ -812,7 +812,7 @@ clinic.case(1)
 # clinic.case(1).probe("tokens")
 
 # %% tags=["core"]
-# clinic.case(1).name("lr-too-high")  # what you believe it is: the name of a cause from the list
+# clinic.case(1).name("...")  # what you believe it is: the name of a cause from the list
 
 # %% tags=["core", "nbval-ignore-output"]
 clinic.bill()

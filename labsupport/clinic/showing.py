@@ -18,6 +18,7 @@ MEASURES = {
     "loss": "loss of the right answers",
 }
 PARTS = {"tickets": "fields right", "facts": "symbols in place"}
+LONGEST = 160  # signs of a reply that are shown
 MARK = re.compile(r"<\|.*\|>")  # a token of the format
 
 
@@ -101,18 +102,26 @@ class Replies:
         for each in self.found:
             sign = "✓" if each["reply"] == each["expected"] else "✗"
             end = "" if each["ended"] else " [… did not end by itself]"
-            reply = " ".join(each["reply"].split()) or "(nothing)"
+            reply = shortened(" ".join(each["reply"].split())) or "(nothing)"
             rows.append((" ".join(each["prompt"].split()), each["expected"], f"{sign} {reply}{end}"))
         return rows
 
     def _repr_html_(self) -> str:
-        return Table(["message", "expected", "reply"], self.rows(), "Replies of the evaluation")._repr_html_()
+        table = Table(["message", "expected", "reply"], self.rows(), "Replies of the evaluation")
+        # a broken run writes long strings without a blank, which would push the table out of the page
+        return f'<div style="overflow-wrap: anywhere">{table._repr_html_()}</div>'
 
     def __repr__(self) -> str:
         lines = [
             f"message   {message}\nexpected  {due}\nreply     {reply}" for message, due, reply in self.rows()
         ]
         return "\n".join(["Replies of the evaluation", *lines])
+
+
+def shortened(text: str) -> str:
+    """A text of at most LONGEST signs, and how many more there were."""
+    more = len(text) - LONGEST
+    return f"{text[:LONGEST]} [… and {more} signs more]" if more > 0 else text
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,7 +169,7 @@ def run(view: dict) -> list:
 def curves(steps: list[dict], evaluations: list[dict]) -> Picture:
     """Loss of the training and of the evaluation over steps."""
     fig, axes = plots.figure(height=2.6)
-    said = []
+    said, title = [], []
     for entries, key, name, look in (
         (steps, "loss", "training", {"color": plots.BLUE}),
         (evaluations, "eval_loss", "evaluation", {"color": plots.ORANGE, "marker": "o", "linestyle": "--"}),
@@ -168,9 +177,10 @@ def curves(steps: list[dict], evaluations: list[dict]) -> Picture:
         if entries:
             values = [entry[key] for entry in entries]
             axes.plot([entry["step"] for entry in entries], values, label=name, **look)
+            title.append(f"{name} {values[0]:.2g} to {values[-1]:.2g}")
             said.append(f"{name} loss from {values[0]:.3g} to {values[-1]:.3g}, lowest {min(values):.3g}")
     axes.set(xlabel="step", ylabel="loss (nats a token)", ylim=(0, None))
-    axes.set_title("; ".join(said).capitalize())
+    axes.set_title(f"Loss: {', '.join(title)}")
     axes.legend()
     return Picture(fig, f"Loss over {steps[-1]['step']:g} steps: {'; '.join(said)}.")
 

@@ -158,8 +158,8 @@ def surely_above(one: list[float], other: list[float]) -> bool:
 
 
 def no_end(learned: Learned):
-    """Behind a right answer the model does not stop, though it would have written the answer."""
-    rows = [row for row in learned.trained if row.end is not None and row.worst <= reply_probes.TIE]
+    """Behind a right answer the model does not stop, though it knows the answers."""
+    rows = [row for row in learned.trained if row.end is not None and row.mean <= -math.log(KNOWN)]
     if len(rows) < len(learned.trained) / 2:
         return
     stops = sum(row.end_regret <= 0 for row in rows)
@@ -168,7 +168,7 @@ def no_end(learned: Learned):
         yield Sign(
             "eos-not-learned",
             SUGGESTS,
-            f"{len(rows)} of {len(learned.trained)} training answers are what the model would write, and "
-            f"behind {len(rows) - stops} of them it would go on: the end token has a probability of "
+            f"{len(rows)} of {len(learned.trained)} training answers are known to the model, and behind "
+            f"{len(rows) - stops} of them it would go on: the end token has a probability of "
             f"{number(probability, 2)} % in the middle one",
         )

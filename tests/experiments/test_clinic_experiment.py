@@ -66,8 +66,8 @@ def test_what_is_broken_can_be_found(cells):
 
 
 def test_broken_runs_are_worse_than_healthy_ones(cells):
-    """On facts in the evaluation; a leaked evaluation beside the probe of other rows. The healthy ones are
-    good enough that nobody looks for a fault."""
+    """On facts in the evaluation; a leaked evaluation beside that of a run without the leak. The healthy ones
+    are good enough that nobody looks for a fault."""
     healthy = [figures(cells, name)["parts"] for name in ("healthy", "healthy, too")]
     assert min(healthy) > 0.85
     for kind in set(cells) - {"healthy", "healthy, too"}:
@@ -75,7 +75,7 @@ def test_broken_runs_are_worse_than_healthy_ones(cells):
             name = "ended" if kind == "eos-not-learned" else "parts"
             assert figures(cells, kind)[name] < min(healthy) - 0.05, kind
     leaked = cells["leaked-eval"]
-    gap = leaked["view"]["evaluation"]["parts"] - leaked["probes"]["lookalike"]["parts"]
+    gap = leaked["view"]["evaluation"]["parts"] - leaked["probes"]["no_copies"]["evaluation"]["parts"]
     assert gap > 0.2
     log = cells["memorised"]["view"]
     rates = [line["eval_loss"] for line in log["eval_log"]]
