@@ -136,7 +136,18 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
             "that, or delete the folder and fetch or save the model anew."
         ) from error
     upstream.hand_over_in_one_piece(model)
+    without_penalties(model)
     return model.eval(), tokenizer
+
+
+def without_penalties(model) -> None:
+    """Take out of a model's generation settings, in place, what makes greedy replies other than the likeliest
+    tokens: `do_sample=False` leaves it on. Qwen2.5 comes with a repetition_penalty of 1.05, which counts the
+    prompt's tokens as well, so an order id that is to be copied becomes less likely."""
+    settings = model.generation_config
+    for name, neutral in (("repetition_penalty", 1.0), ("no_repeat_ngram_size", 0)):
+        if getattr(settings, name, None) not in (None, neutral):
+            setattr(settings, name, neutral)
 
 
 # ---------------------------------------------------------------- the bundled model

@@ -34,7 +34,8 @@ def signs(run) -> list[Sign]:
     curve = curve_of(run)
     found = [*no_gradient(run), *not_finite(run, curve)]
     if curve is not None and curve.losses:
-        found += [*all_zero(curve), *diverged(run, curve), *hardly_moved(run, curve), *by_heart(run, curve)]
+        found += [*all_zero(run, curve), *diverged(run, curve)]
+        found += [*hardly_moved(run, curve), *by_heart(run, curve)]
     return found
 
 
@@ -63,9 +64,10 @@ def not_finite(run, curve: Curve | None):
         yield Sign("lr-too-high", SUGGESTS, "the last evaluation loss is NaN or infinite", WHERE)
 
 
-def all_zero(curve: Curve):
-    """A loss of exactly 0 from the beginning: no token was in it."""
-    if not any(curve.losses):
+def all_zero(run, curve: Curve):
+    """A loss of exactly 0 from the beginning: no token was in it. (Of NaN transformers logs 0 as well.)"""
+    size = size_of(run)
+    if not any(curve.losses) and not (size is not None and size.broken):
         lines = f"the loss is exactly 0 in all {len(curve.losses)} lines: no token was in it"
         yield Sign("truncated", SUGGESTS, lines, WHERE)
 

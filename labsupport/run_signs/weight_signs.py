@@ -5,6 +5,7 @@ from __future__ import annotations
 from labsupport.core.text import number
 from labsupport.run_folders.adapter_size import UNTRAINED_B, size_of
 from labsupport.run_folders.causes import PROVES, SUGGESTS, Sign
+from labsupport.run_folders.loss_curve import finite
 
 WHERE = "adapter_model.safetensors"
 SWAMPED = 1.0  # an update as large as the weights themselves: what the base knew is drowned
@@ -15,7 +16,7 @@ def signs(run) -> list[Sign]:
     size = size_of(run)
     if size is None:
         return []
-    return [*nothing_moved(run, size), *not_numbers(size), *swamped(run, size), *homeless(run, size)]
+    return [*nothing_moved(run, size), *not_numbers(run, size), *swamped(run, size), *homeless(run, size)]
 
 
 def nothing_moved(run, size):
@@ -40,11 +41,17 @@ def steps_of(run) -> int:
     return run.state.get("global_step", 1) if run.state else 1
 
 
-def not_numbers(size):
-    """NaN or infinity in A or B."""
-    if size.broken:
-        pairs = f"{len(size.broken)} of {len(size.pairs)} pairs of A and B hold NaN or infinity"
-        yield Sign("lr-too-high", PROVES, f"{pairs} ({size.broken[0].module})", WHERE)
+def not_numbers(run, size):
+    """NaN or infinity in A or B. Where there was none of it at first, steps that were too long brought it."""
+    if not size.broken:
+        return
+    pairs = f"{len(size.broken)} of {len(size.pairs)} pairs of A and B hold NaN or infinity"
+    text = f"{pairs} ({size.broken[0].module})"
+    if run.log and not any(finite(run.log, "loss")):
+        other = "no line of the log has a loss: float16 or a division by zero in the model could be it, too"
+        yield Sign("lr-too-high", SUGGESTS, f"{text}, and {other}", WHERE)
+    else:
+        yield Sign("lr-too-high", PROVES, text, WHERE)
 
 
 def swamped(run, size):

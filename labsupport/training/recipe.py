@@ -54,6 +54,19 @@ def trainer(seed: int = 0):
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
     result.remove_callback(PrinterCallback)
+    if profile.quantize:
+        adapters_in_float32(result.model)
     if profile.use_cpu:
         prefixes.share(result)
     return result
+
+
+def adapters_in_float32(model) -> None:
+    """Make what is trained float32 again, in place: TRL casts the adapters of a 4-bit model to bfloat16.
+
+    In float16 training the gradient scaler refuses them so, and a run that is resumed gets float32, whatever
+    it was begun with.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

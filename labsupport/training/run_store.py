@@ -110,6 +110,9 @@ def train(trainer, folder: Path, name: str, key: str, starting_point: dict) -> R
             raise
         why = f"{short(folder)} cannot be written ({files.first_line(error)})"
         raise LabError(f"Training stopped because {why}. {TO_GO_ON}") from error
+    if problem := spoilt(trainer.model):
+        shutil.rmtree(checkpoints, ignore_errors=True)  # they hold the same
+        raise LabError(f"{name} is not kept: {problem}")
     fingerprint.keep(trainer, starting_point)
     # Mixed precision has wrapped the model's forward: a run that is loaded has it plain.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
@@ -126,6 +129,20 @@ TO_GO_ON = (
     "Free some disk, make the trainer again (run the cell that builds model and trainer) and run this "
     "again: it goes on from the last whole checkpoint."
 )
+
+
+def spoilt(model) -> str:
+    """Why what was trained is worth nothing, with the way out; "" if all of it are numbers.
+
+    The log does not tell: transformers writes the loss of a step that is no number as 0.
+    """
+    bad = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
+    if not bad:
+        return ""
+    return (
+        f"{len(bad)} of its trained tensors hold NaN or infinity ({bad[0]}). Lower the learning rate; where "
+        "the arithmetic is float16 (a T4, say) take a card with bfloat16, or LAB_DTYPE=float32."
+    )
 
 
 def trainable(model) -> dict[str, torch.Tensor]:

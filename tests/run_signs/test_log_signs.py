@@ -77,6 +77,12 @@ def test_weights_that_are_no_numbers(tmp_path):
     assert found(tmp_path, state=False, tensors=tensors) == {"lr-too-high": "proves"}
 
 
+def test_weights_that_were_no_numbers_from_the_first_step(tmp_path):
+    """As DoRA makes them of a weight with a row of zeros: its log has a loss of 0 throughout."""
+    tensors = {name: tensor * math.nan for name, tensor in adapter().items()}
+    assert found(tmp_path, state=log_of([0.0] * 20), tensors=tensors) == {"lr-too-high": "suggests"}
+
+
 def test_gradients_that_are_no_numbers(tmp_path):
     norms = [1.0] * 12 + [math.nan] * 8
     losses = [*falling(12), *[0.0] * 8]  # transformers writes 0 where the loss is NaN
