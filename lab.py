@@ -40,12 +40,20 @@ WORK = ROOT / "my_work"
 CONTENTS = "contents.ipynb"  # shows the learner's progress, so it is written anew, not copied
 
 TORCH = "2.13.0"
-# PyTorch's public index of builds without CUDA: a fifth of the download on Linux.
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# PyTorch's public index. Below it, a folder a build: without CUDA (a fifth of the download), and for CUDA
+# 12.6. The one for CUDA 13.0 is what pip's own index has for Linux.
+TORCH_INDEX = "https://download.pytorch.org/whl"
+# The oldest drivers: 580 for CUDA 13.x, 525 for CUDA 12.x by minor-version compatibility, so 12.6 does not
+# need its own 560 (NVIDIA, "CUDA Compatibility", table "CUDA Toolkit 11.x, 12.x, and 13.x Driver Version").
+DRIVER_FOR_CUDA_13, DRIVER_FOR_CUDA_12 = 580, 525
+# Compute capabilities with kernels in PyTorch 2.12 to 2.14 (RELEASE.md, "PyTorch CUDA Support Matrix"): from
+# 7.5 on for CUDA 13.0, up to 9.0 for CUDA 12.6. That one has older cards, too; the course is written for
+# none of them. labsupport/core/profiles.py has the same numbers.
+OLDEST_CARD, NEWEST_CARD_OF_CUDA_12 = (7, 5), (9, 0)
 # What the lock and PyTorch have wheels for; pyproject.toml says the same.
 OLDEST_PYTHON, NEWEST_PYTHON, FAULTY_PYTHON = (3, 11), (3, 14), (3, 14, 1)
 # Measured on Linux x86-64: environment 1.9 GiB, model 0.6 GiB with its wheel, and room for unpacking.
-NEEDED_GIB = {"cpu": 6, "cuda": 14}
+NEEDED_GIB = {"cpu": 6, "cuda": 14, "cu126": 14}
 PLATFORMS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "AMD64")}
 
 
@@ -114,8 +122,75 @@ def check_disk(flavour: str) -> None:
 
 
 def torch_flavour(asked: str | None) -> str:
-    """'cuda' where an NVIDIA driver answers, else 'cpu'; `--torch` overrides."""
-    return asked or ("cuda" if shutil.which("nvidia-smi") else "cpu")
+    """The build of PyTorch: "cpu", "cuda" (pip's, for CUDA 13.0) or "cu126".
+
+    asked: "cpu" or "cuda"; None: CUDA where an NVIDIA driver answers. SetupError if the driver or the card
+    is too old for every build with CUDA.
+    """
+    driver, capability, name = nvidia_card() if asked != "cpu" else NO_CARD
+    if not driver:
+        if not asked and has_nvidia_smi():
+            say("nvidia-smi finds no card: taking PyTorch without CUDA. Run nvidia-smi to see why.")
+        return asked or "cpu"  # "cuda" asked without a driver: for an image that will run elsewhere
+    go_on = "To go on without the card, run `LAB_PROFILE=cpu python3 lab.py start --torch cpu`."
+    if capability and capability < OLDEST_CARD:
+        raise SetupError(
+            f"{name} has compute capability {shown(capability)} and this course needs {shown(OLDEST_CARD)}, "
+            f"a T4 or newer. {go_on}"
+        )
+    major = int(driver.split(".")[0])
+    if major >= DRIVER_FOR_CUDA_13 or platform.system() != "Linux":  # elsewhere pip's index has no CUDA
+        return "cuda"
+    if major < DRIVER_FOR_CUDA_12:
+        raise SetupError(
+            f"The NVIDIA driver {driver} is too old for PyTorch {TORCH}, whose oldest build, for CUDA 12.6, "
+            f"needs {DRIVER_FOR_CUDA_12}. A container has its host's driver: take another host. {go_on}"
+        )
+    if capability and capability > NEWEST_CARD_OF_CUDA_12:
+        raise SetupError(
+            f"{name} (compute capability {shown(capability)}) needs PyTorch's build for CUDA 13.0, and that "
+            f"driver {DRIVER_FOR_CUDA_13}; here is {driver}. A container has its host's driver: take "
+            f"another host. {go_on}"
+        )
+    return "cu126"
+
+
+def shown(capability: tuple) -> str:
+    return ".".join(map(str, capability))
+
+
+NO_CARD = ("", None, "")
+
+
+def has_nvidia_smi() -> bool:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")  # as whoever wants no card sets it
+    return not hidden and shutil.which("nvidia-smi") is not None
+
+
+def nvidia_card() -> tuple:
+    """(driver, compute capability as (8, 9), name) of the newest card, by nvidia-smi; NO_CARD where no driver
+    answers or CUDA_VISIBLE_DEVICES hides every card. An old driver does not know the capability."""
+    if not has_nvidia_smi():
+        return NO_CARD
+    for fields in ("driver_version,compute_cap,name", "driver_version"):
+        command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return NO_CARD
+        cards = [read_card(line) for line in done.stdout.splitlines()]
+        cards = [card for card in cards if card[0]] if done.returncode == 0 else []
+        if cards:
+            return max(cards, key=lambda card: card[1] or (0, 0))
+    return NO_CARD
+
+
+def read_card(line: str) -> tuple:
+    """nvidia-smi's "550.54, 8.9, NVIDIA L4" as ("550.54", (8, 9), "NVIDIA L4")."""
+    driver, capability, name = [part.strip() for part in (line + ",,").split(",")][:3]
+    parts = capability.split(".")
+    known = tuple(map(int, parts)) if len(parts) == 2 and all(p.isdigit() for p in parts) else None
+    return driver if driver.split(".")[0].isdigit() else "", known, name or "The card"
 
 
 # ---------------------------------------------------------------- one set-up at a time
@@ -216,7 +291,8 @@ def ensure_environment(asked: str | None) -> None:
     """Create `.venv` and install the pinned packages, unless the stamp says it is done."""
     stamp_file = VENV / "lab-stamp"
     stamped = stamp_file.read_text().split() if stamp_file.exists() else []
-    flavour = asked or (stamped[1] if len(stamped) == 2 else torch_flavour(None))
+    kept = None if asked else stamped[1:2]
+    flavour = kept[0] if kept else torch_flavour(asked)
     stamp = environment_stamp(flavour)
     if stamped == [stamp, flavour] and venv_python().exists():
         return
@@ -236,7 +312,7 @@ def install_torch(flavour: str) -> None:
     """Install torch alone: whatever it needs besides CUDA's packages is there, out of the lock."""
     step, pin = "[2/3] PyTorch", f"torch=={TORCH}"
     if flavour == "cpu" and platform.system() == "Linux":
-        only_there = ["--no-deps", "--index-url", TORCH_CPU_INDEX, "--timeout", "15", "--retries", "1"]
+        only_there = ["--no-deps", "--index-url", f"{TORCH_INDEX}/cpu", "--timeout", "15", "--retries", "1"]
         with contextlib.suppress(SetupError):
             pip(step, "install", *only_there, pin)
             check_torch()
@@ -245,7 +321,11 @@ def install_torch(flavour: str) -> None:
             "  PyTorch's own index gave no build that works here: taking the one of pip's index. If that is "
             f"built for CUDA, it needs {NEEDED_GIB['cuda']} GiB of disk in all."
         )
-    pip(step, "install", pin)
+    if flavour == "cu126":  # CUDA's packages are there, too
+        say(f"  The driver is older than {DRIVER_FOR_CUDA_13}: taking PyTorch's build for CUDA 12.6.")
+        pip(step, "install", "--index-url", f"{TORCH_INDEX}/{flavour}", pin)
+    else:
+        pip(step, "install", pin)
     check_torch()
 
 
@@ -308,6 +388,32 @@ def ensure_ready(asked_torch: str | None) -> None:
         raise KeyboardInterrupt
     if status:
         raise SetupError("Set-up stopped; the line above says why. Nothing half-done is kept.")
+
+
+def examine_card() -> None:
+    """Print `doctor --gpu`, a minute or two, until it has found nothing bad with this environment and card.
+
+    It stops nothing: what it finds bad is better read in JupyterLab than not at all.
+    """
+    driver, _, name = nvidia_card()
+    stamp = (VENV / "lab-stamp").read_text().split() if (VENV / "lab-stamp").exists() else []
+    if not driver or stamp[1:] == ["cpu"]:
+        return
+    passed = STATE / "card-examined"
+    now = " ".join([*stamp, driver, name])
+    if passed.exists() and passed.read_text(encoding="utf-8") == now:
+        return
+    say("Trying the graphics card (a minute or two, once)")
+    status = support("doctor", "--gpu")
+    if status == 130:
+        raise KeyboardInterrupt
+    if status:
+        say(
+            "The card is not ready: the lines marked BAD say why. The course opens all the same; mend that "
+            "first and run `python3 lab.py doctor --gpu`, or set LAB_PROFILE=cpu."
+        )
+        return
+    passed.write_text(now, encoding="utf-8")
 
 
 def measured() -> bool:
@@ -445,6 +551,7 @@ def start(arguments: list[str]) -> int:
         free_port(asked.port)  # fail before the minutes of set-up, in which the port may still be taken
     with set_up_alone():
         ensure_ready(asked.torch)
+        examine_card()
         copy_notebooks()
         support("contents", stdout=subprocess.DEVNULL)  # without it the course is all there
     return open_lab(free_port(asked.port), browser=not asked.no_browser)

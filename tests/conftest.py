@@ -5,6 +5,8 @@ import tempfile
 
 _runs = tempfile.TemporaryDirectory(prefix="lab-runs-")  # removed when the interpreter ends
 os.environ |= {
+    # Hides an NVIDIA card from torch and its driver from lab.py and profiles, in child processes, too.
+    "CUDA_VISIBLE_DEVICES": "",
     "LAB_RUNS": _runs.name,
     "LAB_PROGRESS": f"{_runs.name}/progress.json",
     "LAB_THREADS": "1",
@@ -12,7 +14,6 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
-    "CUDA_VISIBLE_DEVICES": "",
 }
 
 import pytest  # noqa: E402

@@ -315,7 +315,7 @@ def test_no_registry_is_named_but_pytorchs_and_that_once(lab):
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("no git checkout")
-    index = lab.TORCH_CPU_INDEX.partition("://")[2]
+    index = lab.TORCH_INDEX.partition("://")[2]
     names = "|".join(map(re.escape, (index.partition("/")[0], "pypi" + ".", "python" + "hosted.")))
     found = []
     for name in filter(None, listed.stdout.split("\0")):

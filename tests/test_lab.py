@@ -114,7 +114,7 @@ def test_a_python_without_wheels_is_told_which_have_them(lab, monkeypatch, capsy
 
 def test_the_only_address_in_the_file_is_pytorchs_index(lab):
     addresses = re.findall(r"https?://[^\s\"'{]+", SOURCE.read_text())
-    assert [a for a in addresses if a != "http://127.0.0.1:"] == [lab.TORCH_CPU_INDEX]
+    assert [a for a in addresses if a != "http://127.0.0.1:"] == [lab.TORCH_INDEX]
 
 
 @pytest.mark.parametrize(
@@ -263,6 +263,134 @@ def test_windows_locks_far_behind_the_text_and_waits(lab, monkeypatch, capsys):
     assert positions == [2**30] * 4
 
 
+# ---------------------------------------------------------------- which PyTorch fits the card
+
+NVIDIA_SMI = """#!/bin/sh
+case "$*" in
+*compute_cap*) {answer};;
+*) echo '{driver}';;
+esac
+"""
+
+
+@pytest.fixture
+def insert_card(tmp_path, monkeypatch):
+    """A function that makes nvidia-smi answer with these lines; without, as one too old for compute_cap."""
+
+    def insert(*lines, driver=""):
+        folder = tmp_path / "driver"
+        folder.mkdir(exist_ok=True)
+        answer = "; ".join(f"echo '{line}'" for line in lines) or "echo 'Field is not valid'; exit 2"
+        (folder / "nvidia-smi").write_text(NVIDIA_SMI.format(answer=answer, driver=driver))
+        (folder / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return insert
+
+
+@pytest.mark.parametrize(
+    "lines, expected",
+    [
+        (["580.65.06, 7.5, Tesla T4"], "cuda"),
+        (["590.10, 12.0, NVIDIA GeForce RTX 5090"], "cuda"),
+        (["570.86.15, 8.9, NVIDIA L4"], "cu126"),
+        (["525.60.13, 9.0, NVIDIA H100, PCIe"], "cu126"),
+        (["550.54, 6.1, NVIDIA GeForce GTX 1080", "550.54, 8.6, NVIDIA A10"], "cu126"),
+        (["550.54, [N/A], NVIDIA L4"], "cu126"),
+        (["NVIDIA-SMI has failed"], "cpu"),
+    ],
+)
+def test_the_driver_decides_which_build_of_torch_is_taken(lab, insert_card, lines, expected):
+    insert_card(*lines)
+    assert lab.torch_flavour(None) == expected
+    assert lab.torch_flavour("cpu") == "cpu"
+    assert lab.torch_flavour("cuda") == ("cuda" if expected == "cpu" else expected)
+
+
+@pytest.mark.parametrize("asked", [[], ["--torch", "cuda"]])
+@pytest.mark.parametrize(
+    "lines, driver, told",
+    [
+        (["550.54, 7.0, Tesla V100-SXM2-16GB"], "", "V100-SXM2-16GB has compute capability 7.0 .* 7.5"),
+        (["580.65, 6.0, Tesla P100-PCIE-16GB"], "", "P100-PCIE-16GB has compute capability 6.0 .* 7.5"),
+        (["515.105, 8.0, NVIDIA A100"], "", "driver 515.105 is too old .* needs 525.*another host"),
+        ([], "470.82", "driver 470.82 is too old .* needs 525.*another host"),
+        (
+            ["575.51, 12.0, NVIDIA GeForce RTX 5090"],
+            "",
+            "RTX 5090 .*12.0.* 580; here is 575.51.*another host",
+        ),
+    ],
+)
+def test_a_card_or_driver_without_a_build_is_one_line(lab, insert_card, capsys, asked, lines, driver, told):
+    """A container's user cannot change the driver, so nobody is told to."""
+    insert_card(*lines, driver=driver)
+    assert lab.main(["start", *asked]) == 2
+    line = one_line(capsys)
+    assert re.search(told, line), line
+    assert "`LAB_PROFILE=cpu python3 lab.py start --torch cpu`" in line and "update" not in line
+    assert not lab.VENV.exists()
+
+
+def test_under_an_older_driver_torch_comes_from_its_own_index_with_cudas_packages(lab, insert_card, capsys):
+    insert_card("550.54, 8.9, NVIDIA L4")
+    calls = fake_venv(lab)
+    lab.ensure_environment(None)
+    _, torch, _ = installs(calls)
+    assert torch == f"--index-url {lab.TORCH_INDEX}/cu126 torch=={lab.TORCH}"
+    assert "CUDA 12.6" in capsys.readouterr().err
+    before = calls()
+    lab.ensure_environment(None)
+    lab.ensure_environment("cuda")
+    assert calls() == before
+
+
+def test_on_a_host_with_an_older_driver_asking_for_cuda_changes_the_build(lab, insert_card, monkeypatch):
+    """An environment on a rented disk moves from host to host."""
+    monkeypatch.setattr(lab, "make_venv", lambda: fake_venv(lab))
+    insert_card("580.65, 8.9, NVIDIA L4")
+    calls = fake_venv(lab)
+    lab.ensure_environment(None)
+    insert_card("550.54, 8.9, NVIDIA L4")
+    lab.ensure_environment("cuda")
+    assert [line for line in installs(calls) if "torch==" in line] == [
+        f"torch=={lab.TORCH}",
+        f"--index-url {lab.TORCH_INDEX}/cu126 torch=={lab.TORCH}",
+    ]
+
+
+def test_an_nvidia_smi_without_a_driver_is_told(lab, insert_card, capsys):
+    insert_card("NVIDIA-SMI has failed")
+    assert lab.torch_flavour(None) == "cpu"
+    assert "Run nvidia-smi to see why" in one_line(capsys)
+
+
+@pytest.mark.parametrize("status, runs", [(0, 1), (1, 2)])
+def test_start_tries_the_card_until_it_is_fine_and_opens_all_the_same(
+    lab, insert_card, monkeypatch, capsys, status, runs
+):
+    insert_card("580.65, 8.9, NVIDIA L4")
+    monkeypatch.setattr(lab, "open_lab", lambda port, browser: 0)
+    calls = fake_venv(lab, f"*'doctor --gpu'*) exit {status};;")
+    (lab.STATE).mkdir()
+    (lab.STATE / "ready.json").write_text(json.dumps(READY))
+    assert [lab.main(["start"]), lab.main(["start"])] == [0, 0]
+    assert calls().count("-m labsupport.cli doctor --gpu") == runs
+    assert ("lab.py doctor --gpu" in capsys.readouterr().err) == bool(status)
+    insert_card("580.65, 7.5, Tesla T4")  # the disk is at another host now
+    assert lab.main(["start"]) == 0
+    assert calls().count("-m labsupport.cli doctor --gpu") == runs + 1
+
+
+def test_start_does_not_try_a_card_that_was_declined(lab, insert_card, monkeypatch):
+    insert_card("580.65, 8.9, NVIDIA L4")
+    monkeypatch.setattr(lab, "open_lab", lambda port, browser: 0)
+    calls = fake_venv(lab)
+    assert lab.main(["start", "--torch", "cpu"]) == 0
+    assert not any("--gpu" in call for call in calls())
+
+
 # ---------------------------------------------------------------- the environment
 
 
@@ -275,7 +403,7 @@ def test_packages_are_installed_once_pinned_and_hashed_and_torch_alone_from_its_
     lab.ensure_environment("cpu")
     packages, torch, course = installs(calls)
     assert packages == f"--require-hashes --no-deps -r {lab.LOCK}"
-    assert torch.startswith(f"--no-deps --index-url {lab.TORCH_CPU_INDEX} ")
+    assert torch.startswith(f"--no-deps --index-url {lab.TORCH_INDEX}/cpu ")
     assert torch.endswith(f" torch=={lab.TORCH}")
     assert course.endswith(f"-e {lab.ROOT}")
     assert not any("extra-index" in call for call in calls())
@@ -294,7 +422,7 @@ def test_without_pytorchs_index_torch_comes_from_pips_with_what_it_needs(lab, ca
     calls = fake_venv(lab, answers.format(lab.ROOT / "imported"))
     lab.ensure_environment("cpu")
     _, first, second, course = installs(calls)
-    assert lab.TORCH_CPU_INDEX in first and "--retries 1" in first
+    assert f"{lab.TORCH_INDEX}/cpu" in first and "--retries 1" in first
     assert int(re.search(r"--timeout (\d+)", first)[1]) <= 30  # seconds, and twice at most
     assert second == f"torch=={lab.TORCH}"
     assert course.endswith(f"-e {lab.ROOT}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -205,9 +206,8 @@ def detect() -> str:
         driver = nvidia_driver()
         if driver:
             raise LabError(
-                f"There is an NVIDIA driver ({driver}) but this PyTorch cannot use it. Run "
-                "`python3 lab.py start --torch cuda` to install the CUDA build, update the driver if that "
-                "does not help, or set LAB_PROFILE=cpu to go on without the card."
+                f"There is an NVIDIA driver ({driver}) but this PyTorch cannot use it. {way_out(driver)} Or "
+                "set LAB_PROFILE=cpu to go on without the card."
             )
         return "cpu"
     for name, least in (("gpu-80gb", 70), ("gpu-24gb", 21), ("gpu-16gb", 14)):
@@ -219,10 +219,85 @@ def detect() -> str:
     )
 
 
+# ---------------------------------------------------------------- what nvidia-smi says
+
+# The rules by which lab.py chooses a build of PyTorch; it says where they come from.
+DRIVER_FOR_CUDA_13, DRIVER_FOR_CUDA_12 = 580, 525
+OLDEST_CARD, NEWEST_CARD_OF_CUDA_12 = (7, 5), (9, 0)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card as nvidia-smi describes it. capability: (8, 9), say; None where an old driver does not know."""
+
+    driver: str
+    capability: tuple[int, int] | None
+    name: str
+
+
 def nvidia_driver() -> str | None:
-    """The version of the NVIDIA driver as nvidia-smi tells it; None without a driver."""
-    if not shutil.which("nvidia-smi"):
-        return None
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
+    """The version of the NVIDIA driver; None without one, or where CUDA_VISIBLE_DEVICES hides every card."""
+    cards = nvidia_cards()
+    return cards[0].driver if cards else None
+
+
+def nvidia_cards() -> list[Card]:
+    """All cards of this machine, in nvidia-smi's order, which need not be CUDA's.
+
+    Empty where no driver answers, and where CUDA_VISIBLE_DEVICES hides every card: whoever sets it to
+    nothing, as the tests do, wants to work as if there were none.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not shutil.which("nvidia-smi"):
+        return []
+    for fields in ("driver_version,compute_cap,name", "driver_version"):  # old drivers know no compute_cap
+        command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return []
+        if done.returncode == 0 and (cards := read_cards(done.stdout)):
+            return cards
+    return []
+
+
+def read_cards(text: str) -> list[Card]:
+    """The cards in nvidia-smi's "driver_version,compute_cap,name", a line each; other lines are left out."""
+    cards = []
+    for line in text.splitlines():
+        driver, capability, name = [part.strip() for part in f"{line},,".split(",")][:3]
+        if not driver.split(".")[0].isdigit():
+            continue
+        parts = capability.split(".")
+        known = tuple(map(int, parts)) if len(parts) == 2 and all(p.isdigit() for p in parts) else None
+        cards.append(Card(driver, known, name or "The card"))
+    return cards
+
+
+def way_out(driver: str) -> str:
+    """How to get a PyTorch that uses the card, under a driver that the user of a container cannot change."""
+    newest = max(nvidia_cards(), key=lambda card: card.capability or (0, 0), default=Card(driver, None, ""))
+    capability, major = newest.capability, int(driver.split(".")[0])
+    without = "`python3 lab.py start --torch cpu` installs PyTorch without CUDA."
+    if capability and capability < OLDEST_CARD:
+        return f"{newest.name} is older than any card that the course is written for (a T4): {without}"
+    if major < DRIVER_FOR_CUDA_12:
+        return f"No build runs under a driver below {DRIVER_FOR_CUDA_12}: take another host; {without}"
+    if major < DRIVER_FOR_CUDA_13 and capability and capability > NEWEST_CARD_OF_CUDA_12:
+        return f"{newest.name} needs a host with driver {DRIVER_FOR_CUDA_13} or newer; {without}"
+    if platform.system() == "Windows":  # where pip's index has no build with CUDA
+        return "Install PyTorch for CUDA into .venv as pytorch.org says."
+    fitting = "13.0" if major >= DRIVER_FOR_CUDA_13 else "12.6"
+    if built_for() == fitting:
+        return (
+            f"It is the build for CUDA {fitting}, which fits the driver: see that CUDA_VISIBLE_DEVICES names "
+            "a card that is there, and that a container was started with its cards (docker run --gpus all)."
+        )
+    return f"Run `python3 lab.py start --torch cuda`: it installs the build that fits, for CUDA {fitting}."
+
+
+def built_for() -> str | None:
+    """The version of CUDA for which the installed PyTorch was built; None for a build without."""
+    import torch
+
+    return torch.version.cuda

@@ -140,16 +140,29 @@ def examine(calibrate: bool = False) -> dict:
         free_disk(),
         graphics_card(),
     ]
-    speed = settings.get("tokens_per_second", {}).get(settings.get("dtype"))
     try:
-        profile = profiles.current().name
+        profile = profiles.current()
     except LabError as error:
         profile = None
         findings.append(Finding("profile", False, str(error), "see the line above"))
     return {
         "ok": all(finding.ok for finding in findings),
         "findings": [finding.__dict__ for finding in findings],
-        "profile": profile,
+        "profile": profile and profile.name,
+        **pace(profile, settings),
+    }
+
+
+def pace(profile: profiles.Profile | None, settings: dict) -> dict:
+    """Format, threads, training speed and minutes. None for what nobody measured: speed and minutes are the
+    processor's, so a card has none, and without a profile nobody knows what will run."""
+    nothing = dict.fromkeys(("dtype", "threads", "tokens_per_second", "minutes"))
+    if profile is None:
+        return nothing
+    if not profile.use_cpu:
+        return nothing | {"dtype": profile.dtype}
+    speed = settings.get("tokens_per_second", {}).get(settings.get("dtype"))
+    return {
         "dtype": settings.get("dtype"),
         "threads": settings.get("threads"),
         "tokens_per_second": speed,
@@ -168,16 +181,30 @@ def calibrated(settings: dict) -> dict:
 
 def report(result: dict) -> str:
     """The examination as text."""
-    lines = []
-    for finding in result["findings"]:
-        lines.append(f"{'ok ' if finding['ok'] else 'BAD'}  {finding['name']}: {finding['seen']}")
-        if not finding["ok"]:
-            lines.append(f"     {finding['fix']}")
-    lines.append(f"profile {result['profile']}, {result['dtype']}, {result['threads']} threads")
+    lines = finding_lines(result["findings"])
+    if result["profile"] is None:
+        lines.append("no profile: nothing can be trained before that is mended")
+    elif result["profile"].startswith("gpu"):
+        lines.append(
+            f"profile {result['profile']}, {result['dtype']}; the minutes on a card are not measured"
+        )
+        lines.append("     `python3 lab.py doctor --gpu` tries the card, before the model is downloaded")
+    else:
+        lines.append(f"profile {result['profile']}, {result['dtype']}, {result['threads']} threads")
     if result["tokens_per_second"]:
         lines.append(f"speed {result['tokens_per_second']:.0f} tokens/s in training; estimated minutes here:")
         lines += [f"     {what}: {max(1, minutes):.0f}" for what, minutes in result["minutes"].items()]
     return "\n".join(lines)
+
+
+def finding_lines(findings: list[dict]) -> list[str]:
+    """A line a finding, and its fix below what is not fine."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{'ok ' if finding['ok'] else 'BAD'}  {finding['name']}: {finding['seen']}")
+        if not finding["ok"]:
+            lines.append(f"     {finding['fix']}")
+    return lines
 
 
 def python_version() -> Finding:
@@ -246,6 +273,6 @@ def graphics_card() -> Finding:
     if card:
         return Finding("GPU", True, f"{card['name']}, {card['memory_gib']:.0f} GiB, bf16 {card['bf16']}")
     if driver:
-        fix = "Run `python3 lab.py start --torch cuda`; on Windows install torch from pytorch.org."
-        return Finding("GPU", False, f"NVIDIA driver {driver}, but this PyTorch cannot use it", fix)
+        seen = f"NVIDIA driver {driver}, but this PyTorch cannot use it"
+        return Finding("GPU", False, seen, profiles.way_out(driver))
     return Finding("GPU", True, "none: the course runs on the processor")

@@ -1,13 +1,16 @@
 """Which profile a machine gets, what overrides it, and that TRL accepts its arguments."""
 
+import importlib.util
 import inspect
 import json
+import os
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from labsupport.core import profiles
+from labsupport.core import files, profiles
 from labsupport.core.files import LabError
 
 CARDS = {
@@ -141,10 +144,29 @@ def test_a_small_card_says_what_is_needed_and_how_to_go_on(monkeypatch):
     assert profiles.current().use_cpu
 
 
-def test_a_driver_that_torch_cannot_use_is_named_with_the_fix(monkeypatch):
-    monkeypatch.setattr(profiles, "nvidia_driver", lambda: "555.42")
-    with pytest.raises(LabError, match="555.42.*lab.py start --torch cuda.*LAB_PROFILE=cpu"):
+@pytest.mark.parametrize(
+    "driver, capability, built, told",
+    [
+        ("555.42", None, None, "start --torch cuda`.* CUDA 12.6"),
+        ("555.42", (8, 9), "13.0", "start --torch cuda`.* CUDA 12.6"),
+        ("580.82", (12, 0), None, "start --torch cuda`.* CUDA 13.0"),
+        ("580.82", (8, 9), "13.0", "fits the driver.*--gpus all"),
+        ("510.47", (8, 0), None, "driver below 525.*another host.*start --torch cpu`"),
+        ("570.86", (12, 0), None, "RTX.*driver 580.*start --torch cpu`"),
+        ("580.82", (7, 0), "13.0", "RTX.*older than any.*start --torch cpu`"),
+    ],
+)
+def test_a_driver_that_torch_cannot_use_is_named_with_what_mends_it(
+    monkeypatch, driver, capability, built, told
+):
+    """A container's user cannot change the driver, so nobody is told to update it."""
+    monkeypatch.setattr(profiles, "nvidia_driver", lambda: driver)
+    monkeypatch.setattr(profiles, "nvidia_cards", lambda: [profiles.Card(driver, capability, "RTX")])
+    monkeypatch.setattr(profiles, "built_for", lambda: built)
+    monkeypatch.setattr(profiles.platform, "system", lambda: "Linux")
+    with pytest.raises(LabError, match=f"{driver}.*{told}.*LAB_PROFILE=cpu") as error:
         profiles.current()
+    assert "update" not in str(error.value)
 
 
 def test_a_gpu_profile_without_a_gpu_is_refused(monkeypatch):
@@ -155,6 +177,7 @@ def test_a_gpu_profile_without_a_gpu_is_refused(monkeypatch):
 
 def test_the_driver_is_what_nvidia_smi_says(monkeypatch):
     monkeypatch.undo()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(profiles.shutil, "which", lambda _: "nvidia-smi")
     for status, output, expected in [
         (0, "555.42\n555.42\n", "555.42"),
@@ -164,6 +187,48 @@ def test_the_driver_is_what_nvidia_smi_says(monkeypatch):
         answer = subprocess.CompletedProcess([], status, output)
         monkeypatch.setattr(profiles.subprocess, "run", lambda *_, answer=answer, **__: answer)
         assert profiles.nvidia_driver() == expected
+
+
+def test_nvidia_smis_lines_are_read_as_lab_py_reads_them():
+    lines = ["550.54.14, 8.9, NVIDIA L4", "550.54.14, [N/A], NVIDIA H100, PCIe", "470.82", "No devices", ""]
+    spec = importlib.util.spec_from_file_location("lab", files.ROOT / "lab.py")
+    lab = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lab)
+    cards = [(c.driver, c.capability, c.name) for c in profiles.read_cards("\n".join(lines))]
+    assert cards[0] == ("550.54.14", (8, 9), "NVIDIA L4")
+    assert cards == [card for card in map(lab.read_card, lines) if card[0]]
+    for rule in ("DRIVER_FOR_CUDA_13", "DRIVER_FOR_CUDA_12", "OLDEST_CARD", "NEWEST_CARD_OF_CUDA_12"):
+        assert getattr(profiles, rule) == getattr(lab, rule)
+
+
+@pytest.mark.parametrize("hides", ["", "-1"])
+def test_a_driver_whose_cards_are_all_hidden_does_not_count(monkeypatch, hides):
+    monkeypatch.undo()
+    monkeypatch.setattr(profiles.shutil, "which", lambda _: "nvidia-smi")
+    monkeypatch.setattr(profiles.subprocess, "run", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hides)
+    assert profiles.nvidia_driver() is None
+
+
+@pytest.mark.parametrize(
+    "setting, seen",
+    [
+        ({}, "0"),
+        ({"CUDA_VISIBLE_DEVICES": "2,3"}, "2,3"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ""),
+        ({"LOCAL_RANK": "1"}, "None"),
+    ],
+)
+def test_of_several_cards_the_first_is_used_unless_something_else_is_set(setting, seen):
+    """The trainer spreads over all that torch sees, and refuses to do that with a quantised model."""
+    around = {k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK")}
+    program = (
+        "import os, sys; from labsupport.core import upstream; assert 'torch' not in sys.modules; "
+        "print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
+    )
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, cwd=files.ROOT, env=around | setting, capture_output=True, text=True)
+    assert said.stdout.rstrip("\n") == seen, said.stderr
 
 
 # ---------------------------------------------------------------- the trainer's arguments

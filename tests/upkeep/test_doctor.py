@@ -1,6 +1,7 @@
 """What set-up measures, what `lab.py doctor` reports, and how each thing is mended."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -104,6 +105,36 @@ def test_a_driver_that_torch_cannot_use_is_named_with_the_fix(monkeypatch, ready
     monkeypatch.setattr(profiles, "nvidia_driver", lambda: "555.42")
     finding = doctor.graphics_card()
     assert not finding.ok and "555.42" in finding.seen and "--torch cuda" in finding.fix
+
+
+def test_on_a_card_the_processors_format_threads_and_minutes_are_not_told(monkeypatch, quick, ready):
+    ready.write_text(json.dumps(MEASURED))
+    monkeypatch.setattr(profiles, "gpu", lambda: {"name": "Tesla T4", "memory_gib": 14.6, "bf16": False})
+    result = doctor.examine()
+    assert (result["profile"], result["dtype"]) == ("gpu-16gb", "float16")
+    assert result["threads"] is result["tokens_per_second"] is result["minutes"] is None
+    report = doctor.report(result)
+    assert "gpu-16gb, float16" in report and "doctor --gpu" in report
+    assert "threads" not in report and "tokens/s" not in report
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_the_tests_are_the_same_on_a_machine_with_an_nvidia_driver(monkeypatch, tmp_path):
+    """The tests hide the card from torch, and must hide its driver, or "a driver that torch cannot use" is
+    what half of them find."""
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\necho '550.54, 8.9, NVIDIA L4'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("LAB_PROFILE", raising=False)
+    assert profiles.nvidia_driver() is None and profiles.current().use_cpu
+    assert doctor.graphics_card().ok
+    program = "from labsupport.core import profiles; print(profiles.nvidia_driver(), profiles.current().name)"
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert said.stdout == "None cpu\n", said.stderr
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")  # the driver is there indeed
+    assert profiles.nvidia_driver() == "550.54"
 
 
 # ---------------------------------------------------------------- set-up's measurements
