@@ -57,6 +57,10 @@ def run(asked: argparse.Namespace) -> int:
         costs = cost_model.compare(setup, rows, asked.epochs, card, asked.rate, max(2, asked.gpus))
     else:
         costs = (cost_model.estimate(setup, rows, asked.epochs, card, asked.rate, asked.gpus),)
+    costs = tuple(
+        dataclasses.replace(cost, assumptions=(*cost.assumptions, *_checked_there(setup, cost, card)))
+        for cost in costs
+    )
     documents = [dataclasses.asdict(cost) for cost in costs]
     if asked.json:
         print(json.dumps(documents if asked.compare else documents[0], indent=1))
@@ -65,6 +69,19 @@ def run(asked: argparse.Namespace) -> int:
         if asked.evidence:
             print("\n" + evidence.report())
     return 0
+
+
+def _checked_there(setup, cost, card) -> list[str]:
+    """What a published record says of the speed of one of the estimates, which are of one setup but for the
+    method. Records are of one card."""
+    import dataclasses
+
+    from labsupport.gpu_checks import records
+    from labsupport.setups.setup import checked
+
+    if cost.gpus > 1:
+        return []
+    return records.said_of_speed(checked(dataclasses.replace(setup, method=cost.method)), card)
 
 
 def _rows_and_length(asked: argparse.Namespace) -> tuple[int, int]:

@@ -68,6 +68,7 @@ def run(asked: argparse.Namespace) -> int:
     import json
     import sys
 
+    from labsupport.gpu_checks import records
     from labsupport.planning import evidence, planner, prose
     from labsupport.setups.setup import checked
     from labsupport.sizes import gpus
@@ -94,6 +95,9 @@ def run(asked: argparse.Namespace) -> int:
         # At once, for whoever waits at a terminal; the trace needs torch and the libraries.
         print(prose.by_hand(setup), file=sys.stderr, flush=True)
     found = planner.plan(setup, card)
+    if checked_there := records.said_of_memory(setup, card):
+        kept = (line for line in found.assumptions if not line.startswith(evidence.UNVERIFIED))
+        found = dataclasses.replace(found, assumptions=(*kept, *checked_there))
     print(json.dumps(dataclasses.asdict(found), indent=1) if asked.json else prose.report(found))
     if asked.evidence and not asked.json:
         print("\n" + evidence.report(setup))

@@ -15,6 +15,7 @@ from labsupport.setups.setup import Setup, checked
 from labsupport.sizes import gpus
 
 FILE = ROOT / "data" / "published_runs" / "memory.json"  # its README says what each key means
+UNVERIFIED = "UNVERIFIED on a GPU"  # begins the line that says so
 FIELDS = {field.name for field in dataclasses.fields(Setup)}
 
 
@@ -93,7 +94,7 @@ def said(setup: Setup) -> str:
     kind = f"{setup.method} with trainer {setup.trainer}"
     if not found:
         return (
-            f"UNVERIFIED on a GPU: no published measurement of {kind} was found to hold this against; on a "
+            f"{UNVERIFIED}: no published measurement of {kind} was found to hold this against; on a "
             "processor the traced step is torch.profiler's."
         )
     sources = sorted({row["source"] for row in found})

@@ -1,0 +1,1 @@
+"""A few steps of fine-tunes with random weights on a real card, beside what planning and cost say of them."""

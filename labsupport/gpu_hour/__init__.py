@@ -1,0 +1,1 @@
+"""One planned hour on a rented card: jobs by value, unattended, within a money limit, brought home."""
