@@ -18,7 +18,7 @@ UNLEARNED = {
 BRINGS = {
     "no-gradient": {"lr-too-low", "adapter-inactive", *UNLEARNED},
     "truncated": {"lr-too-low", "lr-too-high", "memorised", "no-gradient", *UNLEARNED},
-    "template-mismatch": {"prompt-in-loss", "eval-template"},
+    "template-mismatch": {"prompt-in-loss", "eval-template", "memorised"},
     "lr-too-high": {"eval-dtype", "memorised", *UNLEARNED},
     "lr-too-low": {"adapter-inactive", *UNLEARNED},
     "noisy-labels": {"capacity-too-small", "memorised"},

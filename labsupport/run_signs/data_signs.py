@@ -156,7 +156,7 @@ def at_odds(train: list[Record], asked: list[Record]):
     one, other = found[0]
     yield Sign(
         "noisy-labels",
-        SUGGESTS,
+        PROVES,
         f"{len(found):,} of {count:,} training rows that ask for what others ask for, too, answer otherwise "
         f"than most of these: {one.where} says {one.answers[-1][:60]!r} to {question(one)!r}, {other.where} "
         f"says {other.answers[-1][:60]!r} to {question(other)!r}",

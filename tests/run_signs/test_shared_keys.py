@@ -39,7 +39,7 @@ def test_rows_that_share_a_name_and_have_another_code_are_odd():
     for odd, witness in found:
         assert odd.answers != witness.answers and odd.answers[-1] in codes
     (sign,) = data_signs.signs_of_rows(records(0.3), [])
-    assert sign.cause == "noisy-labels" and found[0][0].where in sign.text
+    assert (sign.cause, sign.strength) == ("noisy-labels", "proves") and found[0][0].where in sign.text
 
 
 def test_where_all_agree_or_nothing_is_asked_twice_nothing_is_odd():
