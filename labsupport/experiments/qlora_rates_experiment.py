@@ -1,9 +1,9 @@
-"""Learning rates and run lengths on a base in float32 and in NF4: where is the best rate, who needs more steps?
+"""Rates and lengths of a run on a base in float32 and in NF4: where is the best rate, who needs more steps?
 
-data/tiny_base learns 100 facts by heart: nothing of a code can be guessed, so the loss says how much of them is
-stored. LoRA rank 16, alpha 32, all linear layers, adapters in float32, 8 rows a step, cosine with a warm-up
-of a tenth, the same first adapters and order of rows for both bases of a seed. Unlike the larger base, this
-one was trained in float32 and never rounded before, so "full" is a true full precision here.
+data/tiny_base learns 100 facts by heart: nothing of a code can be guessed, so the loss says how much of them
+is stored. LoRA rank 16, alpha 32, all linear layers, adapters in float32, 8 rows a step, cosine with a
+warm-up of a tenth, the same first adapters and order of rows for both bases of a seed. Unlike the larger
+base, this one was trained in float32 and never rounded before, so "full" is a true full precision here.
 
 Kept: the loss of every step, and after training the NLL (nats) of each fact's code, on the base trained on
 and, for NF4, on the full one. One thread.
