@@ -34,6 +34,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="to bfloat16 (default: as the trainer has it)",
     )
+    parser.add_argument(
+        "--adapters",
+        help=f"{' or '.join(runs.ADAPTERS)} (default: as the trainer has them, for sft on 4 bits bfloat16)",
+    )
     parser.add_argument("--dropout", type=float, default=0.0, help="of the adapters' inputs (default 0)")
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches an optimizer step")
     parser.add_argument(
@@ -87,6 +91,7 @@ def run(asked: argparse.Namespace) -> int:
         supervised=asked.supervised,
         accumulation=asked.accumulation,
         autocast=asked.autocast,
+        adapters=asked.adapters,
         dropout=asked.dropout,
     )
     setup = checked(run)

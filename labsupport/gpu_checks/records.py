@@ -25,7 +25,7 @@ ABOUT = (
 LONGEST = 300  # characters of an error that are kept
 TRIED = ("done", "out of memory")  # what tells something of the plan; other failures, of the machine
 # What makes a run another one than the one that was measured. Rows and tokens do not: the line names them.
-VARIES = ("config", "batch", "length", "double_quantization", "autocast")
+VARIES = ("config", "batch", "length", "double_quantization", "autocast", "adapters")
 SHAPE = (*model_configs.SIZES, "model_type", "head_dim", "tie_word_embeddings")
 
 
@@ -151,7 +151,8 @@ def same(one: Setup, other: Setup) -> bool:
 
     def told(setup: Setup) -> tuple:
         kept = [value for name, value in vars(setup).items() if name not in VARIES]
-        return *kept, setup.doubly_quantized, setup.autocasts, *(setup.config.get(name) for name in SHAPE)
+        shape = (setup.config.get(name) for name in SHAPE)
+        return *kept, setup.doubly_quantized, setup.autocasts, setup.adapters_in, *shape
 
     return told(one) == told(other)
 

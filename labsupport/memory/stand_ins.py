@@ -20,7 +20,7 @@ def in_use(trainer: str = "plain", as_on_gpu: bool = True, autocast: bool | None
     """The stand-ins serve inside, for what is on the meta device; all is put back at the end.
 
     trainer: "sft" for what TRL's step needs besides. as_on_gpu: dropout, autocast and TRL's fused head, which
-    differ, as on a GPU; else as on a processor. autocast: None is what the trainer does.
+    differ, as on a GPU; else as on a processor. autocast: with what may be cast in a plain loop, too.
     """
     import bitsandbytes.functional
     import bitsandbytes.nn
@@ -47,7 +47,7 @@ def in_use(trainer: str = "plain", as_on_gpu: bool = True, autocast: bool | None
     places += [*paged.stand_ins(bitsandbytes.functional), adapted_experts()]
     if trainer == "sft":
         places += [fused_adamw(), *(fused_head_of_a_gpu() if as_on_gpu else [])]
-    if trainer == "sft" if autocast is None else autocast:
+    if trainer == "sft" or autocast:  # TRL's head asks about autocast in any case
         places += autocasting.stand_ins(as_on_gpu)
     before = [(owner, name, getattr(owner, name, None)) for owner, name, _ in places]
     # bitsandbytes keeps its 8-bit code from the first use on: one without data would break real 4 bits later.

@@ -1,8 +1,8 @@
 """A training step as the pinned TRL's SFTTrainer takes it: its own fused head and loss, traced with its code.
 
 What the trainer does besides (trl 1.16, trainer/sft_trainer.py; transformers 5.23, trainer.py): adapters of a
-4-bit base become bfloat16, all but DoRA's magnitudes; activation checkpointing makes the embedding's output
-need a gradient; autocast to bfloat16; the loss that balances experts is added; gradients are dropped after
+4-bit base become bfloat16 (Setup.adapters_in); activation checkpointing makes the embedding's output need a
+gradient; autocast to bfloat16; the loss that balances experts is added; gradients are dropped after
 the optimizer's step, not before the next forward. It does not call prepare_model_for_kbit_training.
 """
 
@@ -17,14 +17,10 @@ LOGGED = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the fuse
 
 
 def prepare(model, setup: Setup):
-    """The model as SFTTrainer's constructor leaves it, in place."""
+    """The model as SFTTrainer's constructor leaves it, in place, the format of adapters apart."""
     from trl.trainer.utils import add_fused_lm_head  # takes a second, which a plain loop need not wait
 
     is_peft = hasattr(model, "peft_config")
-    if setup.four_bit:
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and "lora_magnitude_vector" not in name:
-                parameter.data = parameter.data.to(torch.bfloat16)
     if is_peft and setup.checkpointing:
         model.enable_input_require_grads()
     core = model.get_base_model() if is_peft else model

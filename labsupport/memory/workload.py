@@ -20,6 +20,7 @@ from labsupport.configs import architectures, rope
 from labsupport.core import dtypes
 from labsupport.core.files import LabError
 from labsupport.memory import autocasting, trainer_step
+from labsupport.models import casting
 from labsupport.setups.setup import Setup
 
 # Read by transformers where they are given, though its classes do not declare them.
@@ -51,7 +52,10 @@ def build_model(setup: Setup, depth: int, device: str = "meta") -> torch.nn.Modu
     if setup.checkpointing:
         model.config.use_cache = False  # layers that are run twice cannot fill one
         model.activation_checkpointing_enable()
-    model = with_adapters(model, setup) if setup.method != "full" else model
+    if setup.method != "full":
+        model = with_adapters(model, setup)
+        if setup.adapters_in != "float32":  # TRL leaves DoRA's magnitudes out
+            casting.cast_trained(model, torch.bfloat16, but="lora_magnitude_vector")
     return (trainer_step.prepare(model, setup) if setup.trainer == "sft" else model).train()
 
 

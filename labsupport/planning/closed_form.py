@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labsupport.configs import architectures
+from labsupport.core import dtypes
 from labsupport.setups.setup import Setup
 from labsupport.sizes import counting
 
@@ -68,17 +69,22 @@ def activation_bytes(setup: Setup) -> int:
 def adapter_input_bytes(setup: Setup) -> int:
     """Bytes a token that the adapters of a block keep: their inputs, and what A makes of them.
 
-    Adapters in float32 get a copy each, in float32; TRL's autocast makes 16 bits of it. Adapters in bfloat16,
-    as TRL has them on 4 bits, keep no copy: one input serves all that read it, o_proj's is kept anyway.
+    Adapters in float32 get a copy each, in float32; autocast makes 16 bits of it. Otherwise one input serves
+    all that read it, and o_proj's is kept anyway.
     """
-    if not setup.autocasts:
-        return sum(4 * (inputs + setup.rank) for inputs, _ in target_shapes(setup))
-    if not setup.four_bit or setup.trainer == "plain":
-        return sum(2 * (inputs + setup.rank) for inputs, _ in target_shapes(setup))
+    if not share_inputs(setup):
+        size = 2 if setup.autocasts else 4
+        return sum(size * (inputs + setup.rank) for inputs, _ in target_shapes(setup))
     shapes = counting.adapter_shapes(setup.config)
     names = shapes if setup.targets == "all-linear" else setup.targets
     inputs = {SHARED_INPUTS[name]: shapes[name][0] for name in names if name in SHARED_INPUTS}
     return 2 * (sum(inputs.values()) + setup.rank * len(names))
+
+
+def share_inputs(setup: Setup) -> bool:
+    """Whether adapters take their inputs as they are: in bfloat16, or on 4 bits under autocast, where PEFT
+    leaves the cast to it (peft 0.21, tuners/lora/bnb.py, Linear4bit.forward)."""
+    return setup.adapters_in == "bfloat16" or (setup.four_bit and setup.autocasts)
 
 
 def moments(setup: Setup) -> dict[str, dict[str, float]]:
@@ -115,11 +121,8 @@ def head_parts(setup: Setup) -> dict[str, float]:
 
 
 def trainable_bytes(setup: Setup) -> int:
-    """Bytes of one trainable number: the weights' own in full fine-tuning, else PEFT's float32, which TRL
-    makes bfloat16 on 4 bits."""
-    if setup.method == "full":
-        return setup.number_bytes
-    return 2 if setup.four_bit and setup.trainer == "sft" else 4
+    """Bytes of one trainable number: a weight's in full fine-tuning, else an adapter's."""
+    return setup.number_bytes if setup.method == "full" else dtypes.find(setup.adapters_in).bytes
 
 
 def foreach(setup: Setup) -> bool:

@@ -39,10 +39,10 @@ def peak_of_step(standing: float, *parts: float, **named: float) -> float:
 
 
 def adapters_of(run: Setup) -> str:
-    """How the run's trainer has its adapters, one of ADAPTERS."""
-    if run.trainer == "plain":
-        return "float32"
-    return "bfloat16" if run.four_bit else "autocast"
+    """What the run's adapters keep, as one of ADAPTERS: float32 ones may keep what those in bfloat16 do."""
+    if closed_form.share_inputs(run):
+        return "bfloat16"
+    return "autocast" if run.autocasts else "float32"
 
 
 def on_paper(run: Setup) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from labsupport.allocations.streams import GIB
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 # What a step does, and in which order, besides the model's own code.
 STEPS = {
     "sft": "TRL's SFTTrainer: a fused head that makes no full logits, on the supervised tokens; {autocast}; "
-    "adapters in bfloat16 on 4 bits, else in float32; fused AdamW.",
+    "{adapters}; fused AdamW.",
     "plain": "A plain loop: zero_grad, outputs = model(**batch), backward, clip_grad_norm_, step; full "
-    "logits, {autocast}, adapters in float32, foreach AdamW.",
+    "logits, {autocast}, {adapters}, foreach AdamW.",
 }
+ADAPTERS = {"sft": "adapters in bfloat16 on 4 bits, else in float32", "plain": "adapters in float32"}
 
 
 def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
@@ -28,7 +30,9 @@ def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
     found = [
         "A prediction: the real step is traced on the meta device, a few layers of it; the others are copies "
         "of inner ones. Once the optimizer's states exist.",
-        STEPS[setup.trainer].format(autocast="autocast to bfloat16" if setup.autocasts else "no autocast"),
+        STEPS[setup.trainer].format(
+            autocast="autocast to bfloat16" if setup.autocasts else "no autocast", adapters=adapters(setup)
+        ),
         "Reserved: the caching allocator with its default settings, simulated where memory is ample. On a "
         "card it hands back what is unused before it fails: needed is what it then gets through with."
         + (" Padded: a short batch, the cache emptied, then full ones." if setup.padded else ""),
@@ -47,6 +51,15 @@ def assumptions(setup: Setup, card: gpus.Card | None) -> list[str]:
             "4-bit products first make the 16-bit weight; short batches may use a kernel that does not."
         )
     return [*found, *limits.notes(setup), evidence.said(setup), *about_card(setup, card)]
+
+
+def adapters(setup: Setup) -> str:
+    """What adapters are trained in, and who makes them so."""
+    if setup.adapters is None:
+        return ADAPTERS[setup.trainer]
+    by_trainer = dataclasses.replace(setup, adapters=None).adapters_in
+    found = f"adapters in {setup.adapters_in}"
+    return found if by_trainer == setup.adapters_in else f"{found}, cast from the trainer's {by_trainer}"
 
 
 def about_card(setup: Setup, card: gpus.Card | None) -> list[str]:

@@ -18,6 +18,7 @@ FOUR_BIT = ("qlora", "qdora")
 ATTENTIONS = ("sdpa", "eager")
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit")
 TRAINERS = ("sft", "plain")
+ADAPTERS = ("float32", "bfloat16")
 MOST_TOKENS = 2**20  # of one pass: a trace of TRL's head takes time with them, and no card has room for more
 EVEN_SHARES = ("llama", "gemma2", "gemma3_text")  # their configuration classes insist on it
 MOST_ACCUMULATED = 1_000_000
@@ -35,6 +36,8 @@ class Setup:
     accumulation: micro-batches of `batch` rows an optimizer step. dropout: of the adapters' inputs.
     autocast: forward and backward in bfloat16, whatever the weights are in; None is what the trainer does, on
     for "sft" and off for "plain".
+    adapters: what A and B are trained in, one of ADAPTERS; None is what the trainer makes them, bfloat16 for
+    "sft" on 4 bits, else float32. DoRA's magnitudes stay in float32.
     """
 
     config: dict
@@ -55,11 +58,20 @@ class Setup:
     accumulation: int = 1
     dropout: float = 0.0
     autocast: bool | None = None
+    adapters: str | None = None
 
     @property
     def autocasts(self) -> bool:
         """Whether forward and backward run under autocast."""
         return self.trainer == "sft" if self.autocast is None else self.autocast
+
+    @property
+    def adapters_in(self) -> str:
+        """What A and B are in. PEFT makes them float32, and TRL, on 4 bits, bfloat16 (trl 1.16,
+        sft_trainer.py)."""
+        if self.adapters is not None:
+            return dtypes.find(self.adapters).name
+        return "bfloat16" if self.four_bit and self.trainer == "sft" else "float32"
 
     @property
     def four_bit(self) -> bool:
@@ -99,6 +111,7 @@ def checked(setup: Setup) -> Setup:
     setup = _in_our_words(setup)
     setup = _as_quantized(setup)
     _check_four_bits(setup)
+    _check_adapters(setup)
     setup = _in_sizes(setup)
     _check_heads(setup.config)
     _check_experts(setup)
@@ -135,8 +148,19 @@ def _in_our_words(setup: Setup) -> Setup:
         trainer=trainer,
         attention=attention,
         dtype=dtypes.find(setup.dtype).name,
+        adapters=_adapters(setup.adapters),
         targets=_targets(setup.targets, setup.config),
     )
+
+
+def _adapters(asked) -> str | None:
+    """What adapters are in, as torch calls it; None if that is left to the trainer."""
+    found = spellings.ours(asked, spellings.ADAPTERS, ADAPTERS)
+    if found not in (*ADAPTERS, None):
+        raise LabError(
+            f"adapters is {shown(asked)}: give {' or '.join(ADAPTERS)}, or leave it to the trainer."
+        )
+    return found
 
 
 def _unknown(name: str, value, known) -> LabError:
@@ -203,6 +227,11 @@ def _check_four_bits(setup: Setup) -> None:
     ):
         if asked and not setup.four_bit:
             raise LabError(f"{words} is for qlora and qdora, not for {setup.method}: {NO_4_BIT}")
+
+
+def _check_adapters(setup: Setup) -> None:
+    if setup.method == "full" and setup.adapters is not None:
+        raise LabError(f"adapters is {setup.adapters}, and full fine-tuning has none: leave it out.")
 
 
 # ---------------------------------------------------------------- numbers

@@ -27,6 +27,13 @@ OPTIMIZERS = {
     "paged adamw 32bit": "paged_adamw",
     "paged adamw bnb 8bit": "paged_adamw_8bit",
 }
+ADAPTERS = {
+    "fp32": "float32",
+    "float": "float32",
+    "torch.float32": "float32",
+    "bf16": "bfloat16",
+    "torch.bfloat16": "bfloat16",
+}
 TRAINERS = {"trl": "sft", "sfttrainer": "sft", "trl sft": "sft", "loop": "plain", "plain loop": "plain"}
 
 

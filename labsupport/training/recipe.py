@@ -67,6 +67,8 @@ def adapters_in_float32(model) -> None:
     In float16 training the gradient scaler refuses them so, and a run that is resumed gets float32, whatever
     it was begun with.
     """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    import torch
+
+    from labsupport.models import casting
+
+    casting.cast_trained(model, torch.float32)

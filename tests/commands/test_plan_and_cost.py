@@ -29,7 +29,7 @@ def test_every_option_of_plan_reaches_its_field(capsys):
     options = (
         "--model llama-3.2-1b --method qdora --rank 8 --targets q_proj,v_proj --batch 2 --seq 96 --packed "
         "--dtype fp16 --no-checkpointing --optim adamw_8bit --no-double-quant --kbit-prep --attention eager "
-        "--trainer plain --supervised 0.5 --accumulation 2 --autocast --dropout 0.1"
+        "--trainer plain --supervised 0.5 --accumulation 2 --autocast --dropout 0.1 --adapters bf16"
     )
     assert run(plan_command, f"{options} --gpu l4 --json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -52,6 +52,7 @@ def test_every_option_of_plan_reaches_its_field(capsys):
         accumulation=2,
         autocast=True,
         dropout=0.1,
+        adapters="bfloat16",
     )
     assert document == json.loads(json.dumps(dataclasses.asdict(plan(setup, gpus.find("l4")))))
     assert list(document) == [field.name for field in dataclasses.fields(Plan)]
@@ -77,6 +78,19 @@ def test_what_no_published_run_covers_says_so_once(capsys):
     for trainer, times in (("sft", 1), ("plain", 0)):
         assert run(plan_command, f"--model smollm2-135m --method qlora --gpu 24 --trainer {trainer}") == 0
         assert capsys.readouterr().out.count("UNVERIFIED") == times
+
+
+def test_it_says_what_adapters_are_in_and_who_makes_them_so(capsys):
+    made, asked = "bfloat16 on 4 bits", "float32, cast from the trainer's bfloat16"
+    for options, words, others in (
+        ("qlora", made, asked),
+        ("qlora --adapters float32", asked, made),
+        ("qlora --adapters bfloat16", "adapters in bfloat16;", "cast from"),
+        ("lora --adapters float32", "adapters in float32;", "cast from"),
+    ):
+        assert run(plan_command, f"--model smollm2-135m --method {options}") == 0
+        printed = capsys.readouterr().out
+        assert words in printed and others not in printed
 
 
 def test_evidence_shows_the_nearest_published_runs_and_their_ratios(capsys):
@@ -105,6 +119,8 @@ def test_a_card_too_small_for_anything_is_an_answer_too(capsys):
         ("--model smollm2-135m --method full --kbit-prep", "4-bit"),
         ("--model smollm2-135m --method full --double-quant", "full fine-tuning"),
         ("--model smollm2-135m --method full --dtype nf4", "full fine-tuning"),
+        ("--model smollm2-135m --adapters fp16", "adapters is 'fp16': give float32 or bfloat16"),
+        ("--model smollm2-135m --method full --adapters bf16", "full fine-tuning has none"),
     ],
 )
 def test_bad_input_to_plan_is_one_sentence(arguments, words):

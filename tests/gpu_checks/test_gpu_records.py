@@ -177,6 +177,19 @@ def test_another_run_is_not_covered(card, other):
     assert records.said_of_memory(changed, l4) == records.said_of_speed(changed, l4) == []
 
 
+def test_adapters_that_were_cast_make_another_run_however_it_is_said(card):
+    """A record made before the setup had that field holds runs that the trainer's adapters were left in."""
+    qlora, l4 = dataclasses.replace(SMALL, method="qlora"), gpus.find("l4")
+    record, _ = run(qlora)
+    assert record["rows"][qlora.key]["setup"].pop("adapters", "absent") is None
+    records.publish(record)
+    as_made, cast = (
+        checked(dataclasses.replace(qlora.setup(), adapters=name)) for name in ("bfloat16", "float32")
+    )
+    assert records.said_of_memory(qlora.setup(), l4) == records.said_of_memory(as_made, l4) != []
+    assert records.said_of_memory(cast, l4) == records.said_of_speed(cast, l4) == []
+
+
 def test_another_card_is_not_covered_nor_is_none(card):
     records.publish(run(SMALL)[0])
     for other in (gpus.find("a10"), gpus.find("22"), None):

@@ -23,14 +23,16 @@ def tiny(method: str, trainer: str, **options) -> Setup:
         ("lora", "sft", ["float32"]),
         ("full", "sft", ["bfloat16"]),
         ("qlora", "plain", ["float32"]),
-        ("qlora", "sft", ["bfloat16"]),  # as `plan --trainer sft` assumes
+        ("qlora", "sft", ["bfloat16"]),
         ("dora", "sft", ["float32"]),
     ],
 )
 def test_a_setting_trains_and_says_in_what(method, trainer, dtypes):
-    found = worker.outcome(tiny(method, trainer), "cpu")
+    setup = tiny(method, trainer)
+    found = worker.outcome(setup, "cpu")
     assert found["outcome"] == "done", found
     assert found["trained_in"] == dtypes
+    assert method == "full" or dtypes == [setup.adapters_in]  # what is planned beside it
     assert 0.5 < found["loss"] / 6.2146 < 1.5  # random weights guess among 500 words: log 500
     assert found["measured"]["tokens_a_second"] > 0
     assert {found["measured"][name] for name in ("allocated_gib", "reserved_gib", "outside_torch_gib")} == {

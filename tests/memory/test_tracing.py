@@ -35,6 +35,40 @@ def test_the_trainers_step_is_the_profilers_too(method, dtype, checkpointing):
     assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=1e-3)
 
 
+@pytest.mark.usefixtures("trl_as_it_is")
+def test_and_without_autocast():
+    setup = small(method="lora", dtype="fp32", length=32, trainer="sft", autocast=False)
+    assert traced_peak(setup) == pytest.approx(measured_peak(setup, real_model(setup)), rel=1e-3)
+    assert streams.peak(tracing.record_steps(setup, 4)[0]).bytes > 0  # and as on a GPU
+
+
+@pytest.mark.usefixtures("trl_as_it_is")
+@pytest.mark.parametrize(
+    ("method", "adapters", "checkpointing"),
+    [("qlora", "float32", True), ("qlora", "float32", False), ("qdora", "float32", True)]
+    + [("lora", "bfloat16", False)],
+)
+def test_and_with_adapters_that_were_cast_once_the_trainer_was_made(method, adapters, checkpointing):
+    setup = small(method=method, checkpointing=checkpointing, length=32, trainer="sft", adapters=adapters)
+    model = real_model(setup)
+    formats = {str(p.dtype) for n, p in model.named_parameters() if "lora_A" in n or "lora_B" in n}
+    assert formats == {f"torch.{adapters}"}
+    assert traced_peak(setup) == pytest.approx(measured_peak(setup, model), rel=1e-3)
+
+
+@pytest.mark.parametrize(("adapters", "size"), [("float32", 4), ("bfloat16", 2), (None, 2)])
+def test_gradients_and_adams_states_are_in_what_the_adapters_are(adapters, size):
+    setup = small(method="qlora", trainer="sft", adapters=adapters, optimizer="adamw")
+    stream, (inside, outside) = tracing.record_steps(setup, 4)
+    held = dict.fromkeys(("adapters", "gradients", "optimizer"), 0)
+    for block in stream.blocks.values():
+        if block.category in held and not block.span.startswith("2"):  # the second step's are the same again
+            held[block.category] += block.bytes
+    count = (inside + outside) * size
+    assert (held["adapters"], held["gradients"]) == (count, count)
+    assert held["optimizer"] == pytest.approx(2 * count, rel=1e-3)  # and a counter each
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_gradients_live_through_the_next_micro_batch(method):
     setup = small(method=method, dtype="fp32", length=32, accumulation=2)

@@ -25,6 +25,9 @@ def test_trls_adapters_keep_half_of_their_inputs_and_on_4_bits_share_them():
     assert closed_form.adapter_input_bytes(sft) == 2 * (6 * hidden + inner + 7 * 16)
     four_bits = dataclasses.replace(sft, method="qlora")
     assert closed_form.adapter_input_bytes(four_bits) == 2 * (2 * hidden + inner + 7 * 16)
+    cast = dataclasses.replace(four_bits, adapters="float32")
+    assert closed_form.adapter_input_bytes(cast) == closed_form.adapter_input_bytes(four_bits)
+    assert closed_form.trainable_bytes(cast) == 4 == 2 * closed_form.trainable_bytes(four_bits)
 
 
 def test_double_quantisation_is_on_unless_it_is_turned_off():

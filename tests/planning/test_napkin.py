@@ -22,6 +22,8 @@ LARGE = Setup(model_configs.find("llama-3.1-8b"), batch=1, length=2048, padded=F
         {"method": "lora", "checkpointing": False},
         {"method": "qlora", "batch": 4},
         {"method": "qlora", "length": 512, "rank": 64},
+        {"method": "qlora", "adapters": "float32", "checkpointing": False},
+        {"method": "lora", "adapters": "bfloat16", "checkpointing": False},
     ],
 )
 def test_the_napkin_is_near_the_trace(trainer, options):

@@ -56,6 +56,24 @@ def test_the_closed_form_agrees_with_the_trace_without_a_mask(method, checkpoint
     assert found.closed_form_gib == pytest.approx(found.peak_allocated_gib, rel=0.02)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("method", "trainer", "adapters"),
+    [("qlora", "sft", "float32"), ("lora", "sft", "bfloat16"), ("qlora", "plain", "bfloat16")],
+)
+def test_nor_does_it_matter_who_makes_the_adapters_what_they_are(method, trainer, adapters, checkpointing):
+    run = Setup(LLAMA, method, length=1024, checkpointing=checkpointing, padded=False, trainer=trainer)
+    asked, made = plan(dataclasses.replace(run, adapters=adapters)), plan(run)
+    assert asked.closed_form_gib == pytest.approx(asked.peak_allocated_gib, rel=0.02)
+    other = 2 if adapters == "float32" else 0.5
+    assert asked.trainable_parameters == made.trainable_parameters
+    for name in ("adapters", "optimizer"):
+        assert asked.split_gib[name] == pytest.approx(other * made.split_gib[name], rel=1e-3)
+    again = plan(dataclasses.replace(run, adapters=run.adapters_in), gpus.find("l4"), suggest=False)
+    usual = plan(run, gpus.find("l4"), suggest=False)
+    assert dataclasses.replace(again, assumptions=()) == dataclasses.replace(usual, assumptions=())
+
+
 def test_trls_step_needs_no_logits_and_the_plain_one_twice_the_memory():
     run = Setup(LLAMA, "qlora", length=2048)
     sft, plain = (plan(dataclasses.replace(run, trainer=trainer)) for trainer in TRAINERS)
@@ -124,6 +142,7 @@ def test_every_gpu_profile_fits_its_card_with_15_percent_to_spare(profile, card)
         length=chosen.max_length,
         dtype="float16" if card == "t4" else chosen.dtype,
         attention=chosen.attention,
+        adapters="float32",
     )
     assert plan(run, gpus.find(card)).margin_gib >= 0.15 * gpus.find(card).memory_gib
 

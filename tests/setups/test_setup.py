@@ -54,6 +54,10 @@ def problem(**fields) -> str:
         ("trainer", "SFTTrainer", "sft"),
         ("trainer", "TRL", "sft"),
         ("attention", "SDPA", "sdpa"),
+        ("adapters", "fp32", "float32"),
+        ("adapters", "BF16", "bfloat16"),
+        ("adapters", "torch.bfloat16", "bfloat16"),
+        ("adapters", None, None),
     ],
 )
 def test_other_names_of_our_choices(field, written, ours):
@@ -79,6 +83,28 @@ def test_other_names_of_our_choices(field, written, ours):
 def test_unknown_names_list_what_there_is_the_nearest_first(field, written, near):
     text = problem(**{field: written})
     assert "There is no" in text and f"nearest first: {near}" in text
+
+
+@pytest.mark.parametrize("written", ["float16", "nf4", "", 32, True, ["float32"]])
+def test_adapters_are_in_one_of_two_formats(written):
+    text = problem(adapters=written)
+    assert text.startswith("adapters is ") and "float32 or bfloat16" in text
+    assert "full fine-tuning has none" in problem(adapters="float32", method="full")
+
+
+@pytest.mark.parametrize(
+    ("method", "trainer", "adapters", "found"),
+    [
+        ("qlora", "sft", None, "bfloat16"),
+        ("qdora", "sft", None, "bfloat16"),
+        ("lora", "sft", None, "float32"),
+        ("qlora", "plain", None, "float32"),
+        ("qlora", "sft", "float32", "float32"),
+        ("lora", "plain", "bf16", "bfloat16"),
+    ],
+)
+def test_adapters_are_as_the_trainer_has_them_unless_they_were_cast(method, trainer, adapters, found):
+    assert Setup(CONFIG, method, trainer=trainer, adapters=adapters).adapters_in == found
 
 
 @pytest.mark.parametrize("word", ["nf4", "fp4", "int4", "4bit"])
