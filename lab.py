@@ -518,6 +518,8 @@ def open_lab(port: int, browser: bool) -> int:
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={ROOT}",
+        # Keeps the token, which settings of the machine may switch off. They cannot change an option.
+        "--ServerApp.identity_provider_class=labsupport.upkeep.own_token.OwnToken",
         f"--LabApp.default_url={page}",
         f"--LabApp.workspaces_dir={workspaces}",
         "--LabApp.extension_manager=readonly",

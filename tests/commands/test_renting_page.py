@@ -1,8 +1,11 @@
 """docs/renting.md is followed on a machine that costs money: each command of `lab.py` in it must be one."""
 
 import importlib.util
+import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -75,6 +78,17 @@ def test_a_command_of_a_block_is_taken_as_it_stands(words):
 def test_no_command_opens_the_server_or_carries_a_secret():
     bad = [line for line in LINES if re.search(r"0\.0\.0\.0|[Tt]oken=|hf_\w|\*:\d|--token\b", line)]
     assert bad == []
+
+
+def test_a_providers_jupyterlab_gets_the_courses_kernel(tmp_path, monkeypatch):
+    """Run as it stands there, but for the folder of a user."""
+    (line,) = [line for line in LINES if "ipykernel" in line]
+    python, *rest = shlex.split(line)
+    assert python == ".venv/bin/python"
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
+    subprocess.run([sys.executable, *rest], check=True, capture_output=True, timeout=300)
+    kernel = json.loads((tmp_path / "kernels" / "lora-lab" / "kernel.json").read_text())
+    assert kernel["argv"][0] == sys.executable and kernel["display_name"]
 
 
 def test_the_table_of_cards_says_what_plan_assumes():
