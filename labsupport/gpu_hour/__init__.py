@@ -1,1 +1,1 @@
-"""One planned hour on a rented card: jobs by value, unattended, within a money limit, brought home."""
+"""One planned hour on a rented card: which jobs, run unattended within a money limit, read at home."""

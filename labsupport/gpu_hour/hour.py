@@ -14,9 +14,12 @@ from labsupport.configs import model_configs
 from labsupport.core import files
 from labsupport.core.files import LabError, short, write_atomically
 from labsupport.core.profiles import Profile
-from labsupport.gpu_hour import jobs, machine, ranges, running, schedule
+from labsupport.core.tables import Table
+from labsupport.gpu_hour import figures, machine, running, schedule
 from labsupport.gpu_hour.keeping import Book
 from labsupport.gpu_hour.saying import Log
+from labsupport.gpu_jobs import jobs, ranges
+from labsupport.gpu_jobs.job import Job
 from labsupport.setups.setup import config_named
 from labsupport.sizes import gpus
 
@@ -63,15 +66,16 @@ def environment(asked: Asked) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An hour that could begin. found: what `machine` says; on_card: the batch, with a card's estimates."""
+    """An hour that could begin. found: what `machine` says; at: what the estimates rest on; on_card:
+    the batch, with a card's estimates."""
 
     asked: Asked
     found: dict
-    card: gpus.Card
-    on_card: list[schedule.Job]
+    at: ranges.Ground
+    on_card: list[Job]
 
     @property
-    def batch(self) -> list[schedule.Job]:
+    def batch(self) -> list[Job]:
         return jobs.rehearsal(self.on_card) if self.asked.dry_run else self.on_card
 
 
@@ -89,7 +93,7 @@ def prepare(asked: Asked) -> Prepared:
     else:
         profile, config = Profile(**found["profile"]), found["config"]
     at = ranges.ground(card, profile, sizes(config))
-    return Prepared(asked, found, card, jobs.batch(at, asked.folder().absolute()))
+    return Prepared(asked, found, at, jobs.batch(at, asked.folder().absolute()))
 
 
 def card_of(name: str, named: gpus.Card) -> gpus.Card:
@@ -106,12 +110,24 @@ def sizes(model: str) -> dict:
     return model_configs.read(model) if Path(model).exists() else config_named(model.partition("@")[0])
 
 
+def forecast(budget: float, rate: float, gpu: str = "l4") -> Table:
+    """The plan for a card and the base model of its profile, whatever this machine is and has done: for the
+    notebook. LabError for money that is no positive number and for an unknown card."""
+    limit, card = schedule.seconds_for(budget, rate), gpus.find(gpu)
+    profile = ranges.profile_for(card)
+    name = profile.base_model.partition("@")[0]
+    batch = jobs.batch(ranges.ground(card, profile, config_named(name)), Path())
+    caption = f"A prediction for {card.sold_as} and {name}: "
+    caption += f"{budget:g} at {rate:g} an hour are {schedule.minutes(limit)}"
+    return schedule.table(schedule.choose(batch, limit - running.RESERVE), rate, caption)
+
+
 def described(prepared: Prepared, choices: list[schedule.Choice]) -> str:
     """The plan: the table, and what it rests on."""
     asked, found = prepared.asked, prepared.found["card"]
     limit = schedule.minutes(schedule.seconds_for(asked.budget, asked.rate))
     on = f"{found['name']}, driver {found['driver']}" if found else "no card is here"
-    caption = f"A prediction for {prepared.card.sold_as} ({on})"
+    caption = f"A prediction for {prepared.at.card.sold_as} ({on})"
     caption += f": {asked.budget:g} at {asked.rate:g} an hour are {limit}"
     return f"{schedule.table(choices, asked.rate, caption)}\n\n{PREDICTED}"
 
@@ -172,12 +188,13 @@ def about(prepared: Prepared) -> dict:
         "base_model": found["base_model"],
         "profile": found["profile"]["name"],
         "card": found["card"],
-        "planned_for": prepared.card.name,
+        "planned_for": prepared.at.card.sold_as,
         "budget": asked.budget,
         "rate": asked.rate,
         "predicted": {
             job.name: {"seconds": job.seconds, "memory_gib": job.memory_gib} for job in prepared.on_card
         },
+        "plan": figures.planned(prepared.at),
     }
 
 

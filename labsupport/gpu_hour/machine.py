@@ -37,7 +37,7 @@ def look() -> dict:
     """Profile, card and base model of this process. LabError for a driver without a usable CUDA, a GPU
     profile without a card, a model that cannot be reached."""
     from labsupport.core import profiles
-    from labsupport.gpu_hour import results
+    from labsupport.gpu_jobs import results
 
     profile = profiles.current()
     card = None if profile.use_cpu else results.card()

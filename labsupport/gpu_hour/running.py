@@ -18,7 +18,8 @@ from labsupport.gpu_hour import process, schedule
 from labsupport.gpu_hour.keeping import Book
 from labsupport.gpu_hour.process import Process
 from labsupport.gpu_hour.saying import Log
-from labsupport.gpu_hour.schedule import Job, minutes, money
+from labsupport.gpu_hour.schedule import minutes, money
+from labsupport.gpu_jobs.job import Job
 
 TICK = 0.5  # seconds between two looks at the clock
 SAVED = 5.0  # seconds between two savings of what was spent: a machine that vanishes loses no more

@@ -8,26 +8,9 @@ from dataclasses import dataclass
 from labsupport.core import numbers, text
 from labsupport.core.files import LabError
 from labsupport.core.tables import Table
+from labsupport.gpu_jobs.job import Job
 
-Range = tuple[float, float]  # (fast, slow)
 HOUR = 3600.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One process of the hour. The jobs of a batch stand in the order of their value.
-
-    command: arguments after `python -m`. seconds: (fast, slow) it may take, loading included. memory_gib:
-    what it needs of the card by the planner; None where it plans that itself. after: jobs that must be done
-    first.
-    """
-
-    name: str
-    question: str
-    command: tuple[str, ...]
-    seconds: Range
-    memory_gib: float | None = None
-    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,23 @@ def compare(guess, measured, unit: str = "", word: str = "measured") -> None:
     No guess (None or `...`) and a guess that is no number are said, not raised; TypeError if
     `measured` is no number.
     """
-    real = _number(measured)
+    real = plain_number(measured)
     if real is None:
         raise TypeError(f"measured must be a number, not {reprlib.repr(measured)}.")
     shown = f"{word} {with_unit(real, unit)}"
     if guess is None or guess is ...:
         print(f"no guess; {shown}")
         return
-    mine = _number(guess)
+    mine = plain_number(guess)
     if mine is None or not math.isfinite(mine):
         ask = "give a plain number, such as guess = 3.5"
         print(f"your guess {reprlib.repr(guess)} cannot be compared: {ask}; {shown}")
         return
-    print(f"your guess {with_unit(mine, unit)}, {shown}: {_verdict(mine, real, unit)}")
+    print(f"your guess {with_unit(mine, unit)}, {shown}: {verdict(mine, real, unit)}")
 
 
-def _verdict(guess: float, measured: float, unit: str) -> str:
+def verdict(guess: float, measured: float, unit: str) -> str:
+    """How far a guess is from a measurement, both in that unit: "close: within 5 %", "1.7 times too high"."""
     if not math.isfinite(measured):
         return "nothing to compare with"
     difference = abs(guess - measured)
@@ -46,7 +47,7 @@ def _verdict(guess: float, measured: float, unit: str) -> str:
     return f"{number(float(f'{ratio:.2g}'))} times too {side}"
 
 
-def _number(value) -> int | float | None:
+def plain_number(value) -> int | float | None:
     """A python, numpy or torch scalar as a python number; None for everything else."""
     if getattr(value, "shape", None) == ():
         value = value.item()

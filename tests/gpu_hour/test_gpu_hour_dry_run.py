@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from labsupport.core.files import ROOT
-from labsupport.gpu_hour import reading
+from labsupport.gpu_hour import figures, reading
 
 COMMAND = [sys.executable, "-m", "labsupport.cli", "gpu-hour", "--budget", "2", "--rate", "0.80", "--dry-run"]
 JOBS = {"doctor", "gpu_check", "download", "qlora", "templates", "nf4_error", "prompts", "forgetting"}
@@ -28,8 +28,11 @@ def test_a_rehearsal_runs_every_job_and_leaves_one_small_folder(tmp_path):
     for document in results.values():
         assert document["finished"] and document["rehearsal"] and document["card"] is None
         assert document["stamp"]["libraries"]["torch"]
-    for name, (job, step, path, _) in reading.FIGURES.items():
-        assert path[0] in results[job]["steps"][step], name
+    with_card = {"peak memory allocated", "peak memory reserved"}
+    table = reading.compare(folder, {})
+    assert {name for name, *_ in table.rows} == set(figures.UNITS) - with_card
+    plans = {name for name, _, plan, *_ in table.rows if plan != "none"}
+    assert plans == {"training time", "training speed", figures.TIME, figures.MONEY}
     assert len(results["templates"]["steps"]) == 1 + 2 * 8
     assert any(step.startswith("general text after") for step in results["forgetting"]["steps"])
     state = json.loads((folder / "state.json").read_text())

@@ -14,7 +14,7 @@ from labsupport.core.files import ROOT, LabError
 from labsupport.gpu_hour import keeping, running
 from labsupport.gpu_hour.keeping import Book
 from labsupport.gpu_hour.saying import Log
-from labsupport.gpu_hour.schedule import Job
+from labsupport.gpu_jobs.job import Job
 
 on_unix = pytest.mark.skipif(os.name == "nt", reason="signals and process groups of Unix")
 
@@ -235,7 +235,7 @@ with running.unattended(folder):
 OURS = """
 import os, sys, time
 from pathlib import Path
-from labsupport.gpu_hour import job_process
+from labsupport.gpu_jobs import job_process
 def work(folder):
     again = (folder / "begun").exists()
     (folder / "begun").write_text(str(os.getpid()))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from labsupport.core.files import LabError
 from labsupport.gpu_hour import schedule
-from labsupport.gpu_hour.schedule import Job
+from labsupport.gpu_jobs.job import Job
 
 NAMES = [f"job{number}" for number in range(8)]
 

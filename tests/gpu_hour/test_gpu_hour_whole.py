@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from labsupport import cli
 from labsupport.core import files, profiles
-from labsupport.gpu_hour import jobs, machine, ranges, running
-from labsupport.gpu_hour.schedule import Job
+from labsupport.gpu_hour import figures, machine, running
+from labsupport.gpu_jobs import jobs, ranges
+from labsupport.gpu_jobs.job import Job
 
 CARD = {"name": "NVIDIA L4", "memory_gib": 22.03, "driver": "580.65", "capability": [8, 9]}
+PLANNED = SimpleNamespace(needed_gib=6.0, peak_allocated_gib=5.5, peak_reserved_gib=5.8)
 ASKED = ["gpu-hour", "--budget", "2", "--rate", "0.80"]
 
 
@@ -19,7 +22,7 @@ ASKED = ["gpu-hour", "--budget", "2", "--rate", "0.80"]
 def batch(monkeypatch, tmp_path):
     """A function that puts other jobs in the hour: (name, program, after)."""
     monkeypatch.setattr(files, "RUNS", tmp_path)
-    monkeypatch.setattr(ranges, "training_gib", lambda at: 6.5)
+    monkeypatch.setattr(ranges.Ground, "plan", PLANNED)  # the trace takes seconds and has its own tests
     found = {"profile": dataclasses.asdict(profiles.get("gpu-24gb")), "card": CARD}
     found |= {"config": "qwen2.5-7b-instruct", "base_model": "qwen2.5-7b-instruct"}
     monkeypatch.setattr(machine, "ask", lambda environment: found)
@@ -44,6 +47,11 @@ def test_an_hour_runs_is_billed_and_says_what_to_copy_home(batch, tmp_path, caps
     assert there == {"README.txt", "done", "log.txt", "plan.txt", "state.json"}
     state = json.loads((folder / "state.json").read_text())
     assert state["about"]["card"] == CARD and state["about"]["predicted"]["qlora"]["memory_gib"] == 6.5
+    plan = state["about"]["plan"]  # for the learner's guesses; a name that is none would be asked for in vain
+    assert set(plan) <= set(figures.UNITS) and plan["peak memory reserved"] == [5.8, 5.8]
+    fast, slow = plan["training time"]
+    assert 0 < fast < slow
+    assert plan["training speed"][0] * slow == pytest.approx(plan["training speed"][1] * fast)
     assert 0 < state["spent"] < 2  # planning counts, too
     assert f"adapters in {tmp_path / 'gpu_hour_adapters'}" in (folder / "log.txt").read_text()
     assert cli.main(ASKED) == 0  # nothing is done twice

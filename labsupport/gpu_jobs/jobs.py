@@ -12,11 +12,11 @@ from pathlib import Path
 
 from labsupport.core.profiles import Profile
 from labsupport.cost.step_time import Range, plus, times
-from labsupport.gpu_hour import ranges
-from labsupport.gpu_hour.ranges import Ground
-from labsupport.gpu_hour.schedule import Job
+from labsupport.gpu_jobs import ranges
+from labsupport.gpu_jobs.job import Job
+from labsupport.gpu_jobs.ranges import Ground
 
-PACKAGE = "labsupport.gpu_hour"
+PACKAGE = "labsupport.gpu_jobs"
 DOCTOR = (30.0, 240.0)  # seconds of `lab.py doctor --gpu`: its own limits; an assumption
 CHECKED = 8  # minutes after which `lab.py gpu-check` begins no further setting
 CHECK = (120.0, 60.0 * CHECKED + 180)  # seconds of it: the last setting may end after that

@@ -1,6 +1,6 @@
 """What the notebooks' sections "On a rented GPU" ask for besides the fine-tune. Not yet run on a card.
 
-python -m labsupport.gpu_hour.notebook_jobs FOLDER templates|prompts|nf4_error|forgetting|download
+python -m labsupport.gpu_jobs.notebook_jobs FOLDER templates|prompts|nf4_error|forgetting|download
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 
 from labsupport.core import profiles
 from labsupport.core.files import LabError
-from labsupport.gpu_hour import job_process, measuring, qlora_job
-from labsupport.gpu_hour.results import Record
+from labsupport.gpu_jobs import job_process, measuring, qlora_job
+from labsupport.gpu_jobs.results import Record
 from labsupport.tasks import tickets
 
 FORMAT_ROWS = 48  # of each set, in each of the prompt formats

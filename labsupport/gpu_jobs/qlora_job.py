@@ -2,7 +2,7 @@
 4 bits, beside prompts on the same base, and what it forgot. Written for 16, 24 and 80 GB cards, not yet run
 there.
 
-    python -m labsupport.gpu_hour.qlora_job FOLDER
+    python -m labsupport.gpu_jobs.qlora_job FOLDER
 
 Training comes first: a forward pass may set 4-bit layers' compute dtype, which is part of a run's
 fingerprint, and a run that was killed half-way is found by that. The base is then the same model without its
@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from labsupport.gpu_hour import job_process
+from labsupport.gpu_jobs import job_process
 
 NAME = "qlora"
 
@@ -22,8 +22,8 @@ NAME = "qlora"
 def job(folder: Path) -> None:
     """Write results/qlora.json step by step, and the adapter as PEFT writes one."""
     from labsupport.core import files, profiles
-    from labsupport.gpu_hour import measuring
-    from labsupport.gpu_hour.results import Record
+    from labsupport.gpu_jobs import measuring
+    from labsupport.gpu_jobs.results import Record
 
     job_process.settle()
     record, profile = Record(folder, NAME), profiles.current()
@@ -61,7 +61,7 @@ def trained_figures(trainer, name: str) -> dict:
     A run that was loaded has no peak of memory, and only one that was trained in one go has a speed.
     tokens_a_second: of rows without padding.
     """
-    from labsupport.gpu_hour import results
+    from labsupport.gpu_jobs import results
     from labsupport.training import run_store
 
     results.reset_peak()
@@ -85,7 +85,7 @@ def trained_figures(trainer, name: str) -> dict:
 
 def base(model, tokenizer, method: str, rows: list[dict]) -> dict:
     """A prompted baseline: the same model with its adapters off, wording and examples fixed beforehand."""
-    from labsupport.gpu_hour import measuring
+    from labsupport.gpu_jobs import measuring
 
     with model.disable_adapter():
         return measuring.prompted(

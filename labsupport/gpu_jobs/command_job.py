@@ -1,6 +1,6 @@
 """A verb of lab.py as a job: what it prints as JSON is kept as the job's result.
 
-    python -m labsupport.gpu_hour.command_job FOLDER NAME STATUSES VERB [OPTIONS]
+    python -m labsupport.gpu_jobs.command_job FOLDER NAME STATUSES VERB [OPTIONS]
 
 STATUSES: which of the verb's exit statuses are an answer, "0" or "0,1"; any other is the job's own. In a
 rehearsal a verb that finds no card has answered, too. This process touches no card: the verb's has it alone.
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from labsupport.gpu_hour import job_process
+from labsupport.gpu_jobs import job_process
 
 NO_CARD = ("no CUDA card", "no NVIDIA card")  # in what `gpu-check` and `doctor --gpu` say
 status = 0
@@ -40,7 +40,7 @@ def job(folder: Path) -> None:
     for finding in said.get("findings", []) if isinstance(said, dict) else []:
         if not finding["ok"]:  # the doctor's: they are in the document, and the log shall say them, too
             print(f"{finding['name']}: {finding['seen']} {finding['fix']}", flush=True)
-    from labsupport.gpu_hour.results import Record  # imports torch: not before the verb is done
+    from labsupport.gpu_jobs.results import Record  # imports torch: not before the verb is done
 
     record = Record(folder, name)
     record.document["steps"].clear()  # the verb was asked anew

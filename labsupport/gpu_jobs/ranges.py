@@ -7,6 +7,7 @@ reading weights from a disk, work on the host) stands here as a pair (fast, slow
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ class Ground:
     profile: Profile
     setup: Setup
 
+    @functools.cached_property
+    def plan(self) -> planner.Plan:
+        """The step as `lab.py plan` plans it; traced once, which takes seconds."""
+        return planner.plan(self.setup, self.card, suggest=False)
+
 
 def profile_for(card: gpus.Card) -> Profile:
     """The profile that a card of that memory would get; the smallest for one that is too small."""
@@ -56,6 +62,7 @@ def ground(card: gpus.Card, profile: Profile, config: dict) -> Ground:
         dtype="float16" if bare else "bfloat16",
         supervised=0.4,  # an answer's part of a row
         attention=profile.attention,
+        adapters="float32",  # on a 4-bit base, too: training/recipe.py
     )
     return Ground(card, profile, checked(setup))
 
@@ -81,8 +88,7 @@ def file_bytes(at: Ground) -> float:
 
 def training_gib(at: Ground) -> float:
     """GiB with which the recipe's step gets through on the card, CUDA's context included."""
-    plan = planner.plan(at.setup, at.card, suggest=False)
-    return plan.needed_gib + footprint.CONTEXT_GIB
+    return at.plan.needed_gib + footprint.CONTEXT_GIB
 
 
 def scoring_gib(at: Ground, prompt: int, batch: int) -> float:
@@ -112,11 +118,14 @@ def download(at: Ground) -> Range:
     return plus(START, over(file_bytes(at), NET))
 
 
+def train_steps(at: Ground) -> Range:
+    """The training steps of one run of the recipe."""
+    return times(3600, cost_model.estimate(at.setup, at.profile.train_rows, 1, at.card, rate=1.0).hours)
+
+
 def train(at: Ground) -> Range:
-    """One run of the recipe, with the hashes that its record needs."""
-    cost = cost_model.estimate(at.setup, at.profile.train_rows, 1, at.card, rate=1.0)
-    hashed = over(2 * closed_form.weight_bytes(at.setup), HASHED)
-    return plus(times(3600, cost.hours), hashed)
+    """The same, with the hashes that its record needs."""
+    return plus(train_steps(at), over(2 * closed_form.weight_bytes(at.setup), HASHED))
 
 
 def forward(at: Ground, rows: int, tokens: int, batch: int, scored: int = ANSWER) -> Range:
