@@ -114,14 +114,14 @@ def bases_table(record: dict) -> Table:
 # ---------------------------------------------------------------- bumps
 
 
-def bumpiness(losses: list[float]) -> float:
-    """Root mean square of the change of the loss from step to step, in nats, after the first CALM steps.
+def bumpiness(losses: list[float], calm: int = CALM) -> float:
+    """Root mean square of the change of the loss from step to step, in nats, after the first `calm` steps.
 
-    ValueError for fewer than CALM + 2 losses.
+    ValueError for fewer than calm + 2 losses.
     """
-    if len(losses) < CALM + 2:
-        raise ValueError(f"{len(losses)} losses: bumps need at least {CALM + 2}")
-    later = losses[CALM:]
+    if len(losses) < calm + 2:
+        raise ValueError(f"{len(losses)} losses: bumps need at least {calm + 2}")
+    later = losses[calm:]
     return math.sqrt(statistics.fmean((b - a) ** 2 for a, b in zip(later, later[1:], strict=False)))
 
 
