@@ -82,7 +82,7 @@ from labsupport.notebooks.nb01_first_fine_tune import exercises, figures
 from labsupport.tasks import tickets
 from labsupport.teaching import predictions, quiz
 from labsupport.teaching.claims import expect
-from labsupport.training import loop, prefixes, run_store
+from labsupport.training import loop, prefixes, recipe, run_store
 
 # %% tags=["core", "nbval-ignore-output"]
 profile = profiles.current()
@@ -232,6 +232,10 @@ Table(["setting", "here", "why", "usual at 7B"], why, "What decides the run")
 # *prompt-completion* form, for which it learns the completion only, as in the picture. (The last line is an
 # economy of ours: on a processor the prompt that all rows share is run once a batch. The loss is the same; an
 # optional section near the end, "the same beginning, once", shows that.)
+#
+# On a base in 4 bits TRL makes the adapters bfloat16. Where yours is in 4 bits, two lines make them float32
+# again, as the comment above promises: float16's gradient scaler refuses bfloat16, and a run that is resumed
+# would go on in float32 in any case.
 
 # %% tags=["core"]
 torch.manual_seed(0)  # decides the adapters' first weights
@@ -243,6 +247,8 @@ trainer = SFTTrainer(
     peft_config=lora,
 )
 trainer.remove_callback(PrinterCallback)
+if profile.quantize:
+    recipe.adapters_in_float32(trainer.model)  # TRL has made them bfloat16
 pad_rows = trainer.data_collator  # makes a batch of rows: pads them to the longest
 if profile.use_cpu:
     prefixes.share(trainer)
@@ -516,6 +522,8 @@ three_steps = SFTTrainer(
     peft_config=lora,
 )
 three_steps.remove_callback(PrinterCallback)
+if profile.quantize:
+    recipe.adapters_in_float32(three_steps.model)
 
 # %% tags=["core", "nbval-ignore-output"]
 learner = three_steps.model
@@ -582,6 +590,8 @@ other = SFTTrainer(
     peft_config=lora,
 )
 other.remove_callback(PrinterCallback)
+if profile.quantize:
+    recipe.adapters_in_float32(other.model)
 other.add_callback(loop.StopAfter(32))
 if profile.use_cpu:
     prefixes.share(other)

@@ -128,3 +128,13 @@ def test_notebook_01_and_the_shared_recipe_are_the_same_run(tmp_path):
     )
     printed = fresh_process.run(program, LAB_PROFILE="smoke", LAB_RUNS=str(tmp_path), LAB_THREADS="1")
     assert printed.splitlines()[-1] == "True"
+
+
+def test_notebook_01_makes_the_adapters_of_each_of_its_trainers_float32_on_4_bits():
+    """Else a T4 stops at the first step: float16's gradient scaler refuses TRL's bfloat16."""
+    source = (ROOT / "solutions" / "01_first_fine_tune.py").read_text(encoding="utf-8")
+    trainers = re.findall(r"^(\w+) = SFTTrainer\(", source, flags=re.MULTILINE)
+    cast = re.findall(
+        r"^if profile.quantize:\n    recipe.adapters_in_float32\((\w+).model\)", source, flags=re.MULTILINE
+    )
+    assert trainers and cast == trainers
