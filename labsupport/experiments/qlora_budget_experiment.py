@@ -1,9 +1,9 @@
-"""Does NF4 want a lower learning rate, or twice the steps? Half the rate and the rate; one epoch and two.
+"""Does NF4 want a lower learning rate, and twice the steps? Half the rate, for one epoch and for two.
 
 The fine-tune of the experiment `qlora` (256 ticket rows, rank 16, alpha 32, all linear layers, adapters in
-float32) on the base as it is and on the base through NF4, at half the profile's learning rate or all
-of it, for one epoch (32 steps) and for two (64) over the same rows. The schedule is the same curve
-stretched to the run's length. Rate 1 for one epoch is in the record `qlora`, with the same seeds.
+float32) on the base as it is and on the base through NF4, at half the profile's learning rate, for one epoch
+(32 steps) and for two (64) over the same rows. The schedule is the same curve stretched to the run's length.
+The whole rate for one epoch is in the record `qlora`, with the same seeds.
 
 Scored as there: teacher-forced on one row of each family of test_lookalike and every third row of
 test_production, on the base that the adapters were trained on. One thread.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 ROWS = 256
 FORMS = ("full", "nf4")
-RECIPES = ((0.5, 1), (0.5, 2), (1.0, 2))  # multiple of the profile's rate, epochs
+RECIPES = ((0.5, 1), (0.5, 2))  # multiple of the profile's rate, epochs
 SEEDS = (0, 1)
 CELLS = [
     {"arm": form, "rate": rate, "epochs": epochs, "seed": seed}
