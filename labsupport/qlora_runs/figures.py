@@ -24,7 +24,7 @@ def gaps(record: dict, title: str):
     axis.set_yticks(range(len(arms)), [reading.NAMES[arm] for arm in reversed(arms)])
     axis.set(xlabel="nats an answer more than full precision (right of 0 is worse)", title=title)
     axis.margins(y=0.2)
-    axis.legend()
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
 
@@ -36,6 +36,8 @@ def curves(record: dict, seed: int, title: str):
         losses = reading.cells(record, arm)[seed]["losses"]
         left.plot(range(1, len(losses) + 1), losses, style, color=colour, label=reading.NAMES[arm])
     left.set(yscale="log", xlabel="step", ylabel="loss, nats a token", title=f"{title}: seed {seed}")
+    left.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
+    left.minorticks_off()
     left.legend()
     theirs = reading.cells(record, "full")
     for number, metrics in reading.cells(record, "nf4").items():

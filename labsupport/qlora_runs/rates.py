@@ -28,6 +28,12 @@ def rates(record: dict) -> list[float]:
     return sorted({c["cell"]["rate"] for c in record["cells"]})
 
 
+def at(record: dict, rate: float, epochs: int) -> dict:
+    """The cells of one rate and length, as a record for `reading`."""
+    wanted = (rate, epochs)
+    return {"cells": [c for c in record["cells"] if (c["cell"]["rate"], c["cell"]["epochs"]) == wanted]}
+
+
 def best_rate(record: dict, form: str, epochs: int) -> float:
     """The rate with the most bits stored, in the mean over seeds."""
     return max(
@@ -70,12 +76,12 @@ def by_rate(record: dict, title: str):
     lengths = sorted({c["cell"]["epochs"] for c in record["cells"]})
     fig, axes = plots.figure(len(lengths), sharey=True)
     for axis, epochs in zip(axes, lengths, strict=True):
-        for form, colour, mark in (("full", plots.BLUE, "o"), ("nf4", plots.ORANGE, "s")):
+        for form, colour, mark, line in (("full", plots.BLUE, "o", "-"), ("nf4", plots.ORANGE, "s", "--")):
             points = [values(record, arm=form, epochs=epochs, rate=rate) for rate in rates(record)]
             for rate, found in zip(rates(record), points, strict=True):
                 axis.plot([rate] * len(found), list(found.values()), mark, color=colour, alpha=0.35, ms=4)
             means = [statistics.fmean(found.values()) for found in points]
-            axis.plot(rates(record), means, color=colour, label=FORMS[form])
+            axis.plot(rates(record), means, line, color=colour, label=FORMS[form])
         axis.set(xscale="log", xlabel="learning rate", title=f"{epochs} epochs")
         axis.set_xticks(rates(record), [f"{rate:g}" for rate in rates(record)])
         axis.minorticks_off()
@@ -83,6 +89,21 @@ def by_rate(record: dict, title: str):
     axes[0].legend()
     fig.suptitle(title, x=0.01, ha="left")
     return fig
+
+
+def working_table(record: dict, epochs: int) -> Table:
+    """At each rate: how bumpy NF4's curves are beside full precision's, and what its adapters store on the
+    base they were trained on and on the full one."""
+    lines = []
+    for rate in rates(record):
+        own, moved = (
+            values(record, where, arm="nf4", epochs=epochs, rate=rate) for where in ("own", "other")
+        )
+        ratio = intervals.shown(reading.bump_ratio(at(record, rate, epochs), "nf4"), ".2f")
+        change = intervals.shown(paired(moved, own), "+,.0f")
+        lines.append([f"{rate:g}", ratio, f"{statistics.fmean(own.values()):,.0f}", change])
+    headings = ["learning rate", "bumps, times full precision [95 %]", "bits on NF4", "moved to full [95 %]"]
+    return Table(headings, lines, f"NF4 on tiny_base, {epochs} epochs, six seeds")
 
 
 # ---------------------------------------------------------------- the 135M model on tickets

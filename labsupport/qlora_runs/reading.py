@@ -121,8 +121,25 @@ def bumpiness(losses: list[float], calm: int = CALM) -> float:
     """
     if len(losses) < calm + 2:
         raise ValueError(f"{len(losses)} losses: bumps need at least {calm + 2}")
+    return math.sqrt(statistics.fmean(change**2 for change in changes(losses, calm)))
+
+
+def changes(losses: list[float], calm: int = CALM) -> list[float]:
+    """The change of the loss from step to step after the first `calm` steps."""
     later = losses[calm:]
-    return math.sqrt(statistics.fmean((b - a) ** 2 for a, b in zip(later, later[1:], strict=False)))
+    return [b - a for a, b in zip(later, later[1:], strict=False)]
+
+
+def together(record: dict, arm: str, shift: int = 0) -> list[float]:
+    """For each seed, the correlation of an arm's changes with full precision's, of the same seed or of the
+    one `shift` further on, which had other batches."""
+    ours, theirs = cells(record, arm), cells(record, "full")
+    seeds = sorted(set(ours) & set(theirs))
+    pairs = [(seed, seeds[(place + shift) % len(seeds)]) for place, seed in enumerate(seeds)]
+    return [
+        statistics.correlation(changes(ours[one]["losses"]), changes(theirs[other]["losses"]))
+        for one, other in pairs
+    ]
 
 
 def bump_ratio(record: dict, arm: str) -> tuple[float, float, float]:

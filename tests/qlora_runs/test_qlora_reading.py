@@ -44,3 +44,14 @@ def test_bumps_are_changes_after_the_first_fall(record):
     assert (
         math.isclose(mean, 2) and math.isclose(low, 2, rel_tol=1e-6) and math.isclose(high, 2, rel_tol=1e-6)
     )
+
+
+def test_bumps_of_the_same_batches_are_set_beside_those_of_others():
+    bumps = ([1.0, 2.0, 1.0, 3.0, 1.0], [1.0, 0.5, 1.5, 0.5, 2.0])
+    cells = []
+    for seed, shape in enumerate(bumps):
+        for arm, factor in (("full", 1), ("nf4", 2)):
+            metrics = {"losses": [5.0] * reading.CALM + [factor * loss for loss in shape]}
+            cells.append({"cell": {"arm": arm, "seed": seed}, "metrics": metrics})
+    assert reading.together({"cells": cells}, "nf4") == pytest.approx([1, 1])
+    assert max(reading.together({"cells": cells}, "nf4", shift=1)) < 0
