@@ -106,7 +106,7 @@ _CPU = Profile(
 
 PROFILES = {
     "cpu": _CPU,
-    "gpu-16gb": _gpu("gpu-16gb", batch_size=1, accumulation=8),
+    "gpu-16gb": _gpu("gpu-16gb"),
     "gpu-24gb": _gpu("gpu-24gb"),
     "gpu-80gb": _gpu("gpu-80gb", quantize=False, batch_size=8, accumulation=1),
     # For the tests: a quarter of the training, all else as above; and: everything runs, nothing is learned.
