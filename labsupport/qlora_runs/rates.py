@@ -91,19 +91,19 @@ def by_rate(record: dict, title: str):
     return fig
 
 
-def working_table(record: dict, epochs: int) -> Table:
-    """At each rate: how bumpy NF4's curves are beside full precision's, and what its adapters store on the
-    base they were trained on and on the full one."""
+def moved_table(record: dict) -> Table:
+    """Of every setting: how bumpy NF4's curves are beside full precision's, and what its adapters store on
+    the base they were trained on and on the full one."""
     lines = []
-    for rate in rates(record):
+    for epochs, rate in sorted({(c["cell"]["epochs"], c["cell"]["rate"]) for c in record["cells"]}):
         own, moved = (
             values(record, where, arm="nf4", epochs=epochs, rate=rate) for where in ("own", "other")
         )
         ratio = intervals.shown(reading.bump_ratio(at(record, rate, epochs), "nf4"), ".2f")
         change = intervals.shown(paired(moved, own), "+,.0f")
-        lines.append([f"{rate:g}", ratio, f"{statistics.fmean(own.values()):,.0f}", change])
-    headings = ["learning rate", "bumps, times full precision [95 %]", "bits on NF4", "moved to full [95 %]"]
-    return Table(headings, lines, f"NF4 on tiny_base, {epochs} epochs, six seeds")
+        lines.append([epochs, f"{rate:g}", ratio, f"{statistics.fmean(own.values()):,.0f}", change])
+    headings = ["epochs", "learning rate", "bumps, times full [95 %]", "bits on NF4", "moved to full [95 %]"]
+    return Table(headings, lines, "NF4 on tiny_base, six seeds")
 
 
 # ---------------------------------------------------------------- the 135M model on tickets

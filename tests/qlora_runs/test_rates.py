@@ -51,6 +51,16 @@ def test_tables_have_a_line_for_every_setting(sweep):
     assert len(rates.bits_table(sweep).rows) == 2
 
 
+def test_what_moves_is_set_beside_its_own_base(sweep):
+    for cell in sweep["cells"]:
+        cell["metrics"]["losses"] = [1.0] * reading.CALM + [1.0, 1.5, 1.0, 1.5]
+        cell["metrics"]["other"] = [
+            nats + math.log(2) for nats in cell["metrics"]["own"]
+        ]  # a bit less a fact
+    (_, _, bumps, bits, moved), *_ = rates.moved_table(sweep).rows
+    assert (bumps, bits, moved) == ("1.00 [1.00, 1.00]", "1,300", "-100 [-100, -100]")
+
+
 def test_recipes_are_held_to_full_precision_once(scored_cells):
     once, others = scored_cells
     gap = rates.against_once((once, others), "nf4", 0.5, 2, "full", "test_lookalike")
