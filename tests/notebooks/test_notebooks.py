@@ -70,7 +70,8 @@ def test_student_stubs_count_as_not_attempted(path):
     sources = [c.source for c in code_cells(path) if ".check(" in c.source]
     assert sources
     imports = (
-        f"import torch\nfrom torch import nn\nfrom labsupport.notebooks.nb{path.stem} import exercises\n"
+        "from pathlib import Path\nimport torch\nfrom torch import nn\n"
+        f"from labsupport.notebooks.nb{path.stem} import exercises\n"
     )
     for source in sources:
         assert "raise NotImplementedError" in source
