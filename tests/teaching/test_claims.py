@@ -112,7 +112,7 @@ def test_schema_is_one():
         ({"evidence": {"paper": "Hu 2021"}}, ", evidence: 'section' is a dependency of 'paper'; "),
         ({"evidence": {"section": "4.1"}}, ", evidence: 'paper' is a dependency of 'section'; "),
         ({"source": "me"}, "('source' was unexpected); expected a row with the keys id, claim, guides"),
-        ({"evidence": {"cell": "claim-E1"}}, ": unknown cell 'claim-E1'; there are claim-E1"),
+        ({"evidence": {"cell": "claim-E1"}}, ": unknown cell 'claim-E1'; there are claim-"),
         ({"evidence": {"experiment": "sweep"}}, ": unknown experiment 'sweep'; there are "),
         ({"evidence": {"verify": "os"}}, ": unknown verify 'os'; there are "),
         (
