@@ -21,6 +21,7 @@ from labsupport.core.files import DATA, ROOT, LabError, nearest_first, short
 
 FILE = DATA / "claims.yaml"
 SCHEMA = DATA / "claims.schema.json"
+LISTED = 20  # names in an error, the nearest first
 
 
 def expect(statement: str, holds: bool, detail: str = "") -> None:
@@ -144,8 +145,11 @@ def check_evidence(row: dict, there: dict) -> None:
     evidence, claim = row["evidence"], row["id"]
     for kind in [kind for kind in evidence if kind in there]:
         if evidence[kind] not in there[kind]:
-            valid = nearest_first(evidence[kind], list(there[kind]))
-            raise LabError(f"unknown {kind} {evidence[kind]!r}; there are {valid}")
+            nearest = nearest_first(evidence[kind], list(there[kind])).split(", ")
+            more = f" and {len(nearest) - LISTED} more" if len(nearest) > LISTED else ""
+            raise LabError(
+                f"unknown {kind} {evidence[kind]!r}; there are {', '.join(nearest[:LISTED])}{more}"
+            )
     file = evidence.get("verify")
     ids = there["verify"].get(file, [])
     if file and ids.count(claim) != 1:
