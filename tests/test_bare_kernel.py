@@ -185,7 +185,10 @@ def test_explorer_without_widgets_shows_table_and_figure(page, name):
     assert view.table
     for needed in (view.heading, *([f'alt="{view.alt}"'] if view.figure else [])):
         assert page.count(needed) >= 2, needed
-    cells = [r"<t[dh][^>]*>" + re.escape(tables.written(v)) for v in view.table[0].values() if v != ""]
+    values = [tables.written(value) for value in view.table[0].values()]
+    while values[-1] == "":
+        values.pop()
+    cells = [r"<t[dh][^>]*>" + re.escape(value) for value in values]
     assert len(re.findall(r"</t[dh]>\s*".join(cells), page)) >= 2, cells
 
 
