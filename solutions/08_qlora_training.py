@@ -431,7 +431,7 @@ expect("the loss falls", losses[-1] < losses[0] or len(losses) < 4)
 # >
 # > By hand: `checkpoint-8` and `checkpoint-16` are complete, and the kill came before `checkpoint-24` had
 # > its manifest: return `folder / "checkpoint-16"`. The manifest of a folder with one file `a`, which holds
-# > the three letters abc, is `{"a": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}`.
+# > the three letters abc, is `{"a": "ba7816bf…20015ad"}`, all 64 digits.
 
 
 # %% tags=["core"]
@@ -549,7 +549,14 @@ arms.arms_table(record)
 # Rounding makes the untuned model 19 nats worse at these answers, and after 32 steps of training on the
 # rounded base half a nat is left: training takes 97 % of the damage away. So the loss of a base that was just
 # quantised says next to nothing about the model that you will get. What is left is not nothing: on lookalike
-# messages four in a hundred fewer are right, and the interval is clear of zero.
+# messages four in a hundred fewer are right, and the interval is clear of zero. Where does it sit?
+
+# %% tags=["core"]
+arms.fields_table(record)
+
+# %% [markdown]
+# In the values that have to be understood or copied (intent and order number on both sets, the product on
+# lookalike messages), and hardly in the keys and brackets (*rest*) or in the end of the answer.
 
 # %% tags=["core"]
 title = "After training, NF4 costs about half a nat an answer, and so does noise"

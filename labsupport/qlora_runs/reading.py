@@ -91,6 +91,16 @@ def arms_table(record: dict) -> Table:
     return Table(headings, lines, f"After training, {seeds} paired seeds, 95 % intervals over seeds and rows")
 
 
+def fields_table(record: dict) -> Table:
+    """NF4 less full precision after training, field by field: nats with intervals, both sets."""
+    lines = [
+        [name, *(intervals.shown(gap(record, "nf4", "full", split, name), "+.2f") for split in SETS)]
+        for name in FIELDS
+    ]
+    headings = ["field", *(f"{name} [95 %]" for name in SETS.values())]
+    return Table(headings, lines, "NF4: nats more than full precision, by field")
+
+
 def bases_table(record: dict) -> Table:
     """Adapters on the base they were trained on, and on the other one."""
     lines = []

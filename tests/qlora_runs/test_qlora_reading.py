@@ -35,6 +35,12 @@ def test_a_gap_is_paired_by_seed_and_row(record):
         reading.gap(record, "nf4", "full", "test_lookalike", "answer", "before", "before")
 
 
+def test_fields_are_set_apart(record):
+    found = {row[0]: row[1:] for row in reading.fields_table(record).rows}
+    assert found["intent"] == ["+0.50 [+0.50, +0.50]"] * 2
+    assert found["product"] == ["+0.00 [+0.00, +0.00]"] * 2 and set(found) == set(reading.FIELDS)
+
+
 def test_bumps_are_changes_after_the_first_fall(record):
     assert reading.bumpiness([9.0] * reading.CALM + [1.0] * 5) == 0
     assert reading.bumpiness([9.0] * reading.CALM + [1.0, 1.1] * 5) == pytest.approx(0.1)
