@@ -33,26 +33,26 @@ def problem(config: dict) -> str:
 # ---------------------------------------------------------------- kinds of wrong values
 
 
-@pytest.mark.parametrize("name", config_fields.COUNTS)
+@pytest.mark.parametrize("name", sorted(config_fields.COUNTS))
 def test_what_counts_must_be_a_sensible_whole_number(name):
     for value in ("4096", "", True, 64.5, -1, 10**18, 10**400, float("nan"), [1], {}):
         text = problem(GOOD | {name: value})
         assert f"{name} is " in text and "whole number" in text
 
 
-@pytest.mark.parametrize("name", config_fields.SWITCHES)
+@pytest.mark.parametrize("name", sorted(config_fields.SWITCHES))
 def test_a_switch_is_true_or_false(name):
     for value in ("true", "False", 1, 0, 1.0, []):
         assert f"{name} is {value!r}: it must be true or false" in problem(GOOD | {name: value})
 
 
-@pytest.mark.parametrize("name", config_fields.NUMBERS)
+@pytest.mark.parametrize("name", sorted(config_fields.NUMBERS))
 def test_a_number_is_one_within_its_limits(name):
     for value in ("1e-5", True, -1, float("inf"), float("nan"), 1e300, [0.1]):
         assert f"{name} is " in problem(GOOD | {name: value})
 
 
-@pytest.mark.parametrize("name", config_fields.ACTIVATION_FIELDS)
+@pytest.mark.parametrize("name", sorted(config_fields.ACTIVATION_FIELDS))
 def test_an_activation_is_one_that_transformers_knows(name):
     for value, near in (("sillu", "silu"), ("gelu_tanh", "gelu_"), ("", ""), (3, ""), ({}, "")):
         text = problem(GOOD | {name: value})
