@@ -77,7 +77,7 @@ def test_a_file_that_is_missing_and_a_folder(tmp_path):
         ("a.jsonl", "\ufeff" + f"{ROW}\r\n{ROW}\r\n", "lines"),
         ("a.jsonl.gz", gzip.compress(f"{ROW}\n{ROW}".encode()), "lines"),
         ("a.jsonl", gzip.compress(f"{ROW}\n{ROW}".encode()), "lines"),
-        ("a.tsv.gz", gzip.compress(b"prompt\tcompletion\na\tb\na\tb\n"), "csv"),
+        ("a.tsv.gz", gzip.compress(b"prompt\tcompletion\na\tb\na\tb\n", mtime=0), "csv"),
     ],
 )
 def test_the_content_says_what_a_file_is(tmp_path, name, content, kind):
