@@ -75,8 +75,8 @@ def test_a_file_that_is_missing_and_a_folder(tmp_path):
         ("a", f"{ROW}\n{ROW}", "lines"),
         ("a.data", "prompt;completion\na;b\na;b", "csv"),
         ("a.jsonl", "\ufeff" + f"{ROW}\r\n{ROW}\r\n", "lines"),
-        ("a.jsonl.gz", gzip.compress(f"{ROW}\n{ROW}".encode()), "lines"),
-        ("a.jsonl", gzip.compress(f"{ROW}\n{ROW}".encode()), "lines"),
+        ("a.jsonl.gz", gzip.compress(f"{ROW}\n{ROW}".encode(), mtime=0), "lines"),
+        ("a.jsonl", gzip.compress(f"{ROW}\n{ROW}".encode(), mtime=0), "lines"),
         ("a.tsv.gz", gzip.compress(b"prompt\tcompletion\na\tb\na\tb\n", mtime=0), "csv"),
     ],
 )
