@@ -278,20 +278,4 @@ def explore(
         "rank": whole(value=rank, min=1, max=1024, description="rank"),
         "trace": widgets.Button(description="Trace every switch (takes a while)"),
     }
-    return Explorer(view_remembering_traces(), controls, "QLoRA recipe")
-
-
-def view_remembering_traces():
-    """`view`, but with `trace` as a number of presses: a new one asks to trace the recipe that stands, and a
-    recipe once asked for is shown traced whenever it stands again."""
-    presses, asked = 0, set()
-
-    def render(trace: int, **setting) -> View:
-        nonlocal presses
-        now = tuple(setting.values())
-        if trace > presses:
-            presses = trace
-            asked.add(now)
-        return view(**setting, trace=now in asked)
-
-    return render
+    return Explorer(vram.remembering_traces(view), controls, "QLoRA recipe")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import ipywidgets as widgets
 
@@ -299,7 +299,7 @@ def explore(
         "gpu": drop(options=with_start(gpus.names(), card), value=card, description="card"),
         "trace": widgets.Button(description="Trace this setting (seconds)"),
     }
-    return Explorer(view_remembering_traces(), controls, "VRAM planner")
+    return Explorer(remembering_traces(view), controls, "VRAM planner")
 
 
 def with_start(known: Iterable[str], start: str) -> list[str]:
@@ -307,9 +307,9 @@ def with_start(known: Iterable[str], start: str) -> list[str]:
     return list(dict.fromkeys((*known, start)))
 
 
-def view_remembering_traces():
-    """`view`, but with `trace` as a number of presses: a new one asks to trace the setting that stands, and
-    a setting once asked for is shown traced whenever it stands again."""
+def remembering_traces(view: Callable[..., View]) -> Callable[..., View]:
+    """An explorer's `view`, but with `trace` as a number of presses: a new one asks to trace the setting that
+    stands, and a setting once asked for is shown traced whenever it stands again."""
     presses, asked = 0, set()
 
     def render(trace: int, **setting) -> View:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 
 from labsupport.core import plots
@@ -47,14 +46,10 @@ def paired(ours: dict[int, float], theirs: dict[int, float]) -> tuple[float, flo
 
     ValueError for fewer than two seeds.
     """
-    from scipy import stats
-
     gaps = [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
     if len(gaps) < 2:
         raise ValueError(f"{len(gaps)} common seeds: an interval needs at least 2")
-    reach = float(stats.t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    mean = statistics.fmean(gaps)
-    return mean, mean - reach, mean + reach
+    return reading.over_seeds(gaps)
 
 
 def bits_table(record: dict) -> Table:

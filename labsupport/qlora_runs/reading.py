@@ -155,13 +155,19 @@ def together(record: dict, arm: str, shift: int = 0) -> list[float]:
 def bump_ratio(record: dict, arm: str) -> tuple[float, float, float]:
     """How bumpy the curves of an arm are as a ratio to those of full precision with the same batches: the
     geometric mean over seeds, and its 95 % interval by Student's t on the logarithms."""
-    from scipy import stats
-
     ours, theirs = cells(record, arm), cells(record, "full")
     logs = [
         math.log(bumpiness(ours[seed]["losses"]) / bumpiness(theirs[seed]["losses"]))
         for seed in sorted(set(ours) & set(theirs))
     ]
-    mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
-    reach = float(stats.t.ppf(0.975, len(logs) - 1)) * error
-    return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+    mean, low, high = over_seeds(logs)
+    return math.exp(mean), math.exp(low), math.exp(high)
+
+
+def over_seeds(values: list[float]) -> tuple[float, float, float]:
+    """Mean of a value of each seed, and its 95 % interval by Student's t."""
+    from scipy import stats
+
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    return mean, mean - reach, mean + reach
