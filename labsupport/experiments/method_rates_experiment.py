@@ -6,8 +6,9 @@ is at an edge. Ten epochs, 130 steps of 8 rows, cosine with a warm-up of a tenth
 `method_comparison` takes the rate with the most bits stored in the mean over both seeds.
 
 Sizes: LoRA, rsLoRA, LoRA+ and PiSSA have rank 16 on all linear layers; DoRA, bottleneck adapters and prefix
-tuning the largest width with which they train no more parameters than LoRA. VeRA (rank 256), IA3 and prompt
-tuning (20 tokens) train fewer, full fine-tuning all.
+tuning the largest width with which they train no more parameters than LoRA. The scale alpha / rank is 2; it
+is 8 in rsLoRA (32 / sqrt(16)) and in the second DoRA, 1 in PiSSA. VeRA (rank 256), IA3 and prompt tuning (20
+tokens) train fewer parameters, full fine-tuning all.
 
 Kept: the loss of every step, and the NLL (nats) of each fact's code, null if the run left the range of
 numbers.

@@ -49,10 +49,10 @@ def on_linears(model, config: dict, **changes):
     return get_peft_model(model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM", **settings))
 
 
-def dora(model, config: dict):
-    """DoRA (Liu et al. 2024), scaled as LoRA is: alpha is twice the rank."""
+def dora(model, config: dict, scale: int = ALPHA // widths.RANK):
+    """DoRA (Liu et al. 2024); scale: alpha over rank, LoRA's if not said otherwise."""
     rank = widths.dora_rank(config)
-    return on_linears(model, config, r=rank, lora_alpha=2 * rank, use_dora=True)
+    return on_linears(model, config, r=rank, lora_alpha=scale * rank, use_dora=True)
 
 
 def vera(model, config: dict):
@@ -117,6 +117,8 @@ def own_logits_alone(model):
 
 METHODS = {
     "lora": Method("LoRA", on_linears, widths.budget, lora_flops=True),
+    # At rank 16 this is LoRA with a scale of 32 / sqrt(16) = 8 for 32 / 16 = 2: as much about alpha as about
+    # the method, which is why DoRA is there at both scales.
     "rslora": Method(
         "rsLoRA", functools.partial(on_linears, use_rslora=True), widths.budget, lora_flops=True
     ),
@@ -129,6 +131,7 @@ METHODS = {
         lora_flops=True,
     ),
     "dora": Method("DoRA", dora, widths.dora_count),
+    "dora8": Method("DoRA at scale 8", functools.partial(dora, scale=8), widths.dora_count),
     "bottleneck": Method(
         "bottleneck adapter",
         bottleneck,
@@ -161,6 +164,7 @@ RATES = {
     "loraplus": (2.5e-4, 5e-4, 1e-3, 2e-3),
     "pissa": (1e-3, 2e-3, 4e-3, 8e-3),
     "dora": (1e-3, 2e-3, 4e-3, 8e-3),
+    "dora8": (5e-4, 1e-3, 2e-3, 4e-3),
     "bottleneck": (2e-3, 4e-3, 8e-3, 1.6e-2),
     "prefix": (0.2, 0.4, 0.8, 1.6),
     "vera": (0.03, 0.06, 0.12, 0.24),
