@@ -1,8 +1,8 @@
 """The learning rate of each method, tuned: how many bits of 100 facts data/tiny_base stores at each rate.
 
-Every method has a grid of its own of as many trials, laid around the best of two or three rates in single
-runs that are not kept, and two seeds that the comparison does not use; a grid is extended where its best rate
-is at an edge. Ten epochs, 130 steps of 8 rows, cosine with a warm-up of a tenth, AdamW, float32, one thread.
+Every method has a grid of its own of four rates, laid around the best of two or three in single runs that
+are not kept, and two seeds that the comparison does not use; a grid got two rates more where its best was at
+an edge. Ten epochs, 130 steps of 8 rows, cosine with a warm-up of a tenth, AdamW, float32, one thread.
 `method_comparison` takes the rate with the most bits stored in the mean over both seeds.
 
 Sizes: LoRA, rsLoRA, LoRA+ and PiSSA have rank 16 on all linear layers; DoRA, bottleneck adapters and prefix

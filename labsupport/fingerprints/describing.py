@@ -51,13 +51,13 @@ def describe(thing, met: dict | None = None):
 
 def contents(thing, met: dict):
     """A container or an object by what is in it."""
-    if isinstance(thing, dict):
-        pairs = [[describe(key, met), describe(value, met)] for key, value in thing.items()]
-        return {"dict": sorted(pairs, key=json.dumps)}  # equal ones alike, in whatever order they were filled
+    if isinstance(thing, dict):  # equal ones alike, in whatever order they were filled
+        pairs = [[describe(key, met), describe(thing[key], met)] for key in in_order(thing)]
+        return {"dict": sorted(pairs, key=json.dumps)}
     if isinstance(thing, (list, tuple)):
         return [describe(item, met) for item in thing]
     if isinstance(thing, (set, frozenset)):
-        return {"set": sorted(json.dumps(describe(item, met), sort_keys=True) for item in thing)}
+        return {"set": sorted(json.dumps(describe(item, met), sort_keys=True) for item in in_order(thing))}
     if isinstance(thing, functools.partial):
         return {"partial": describe([thing.func, thing.args, thing.keywords], met)}
     if isinstance(thing, types.MethodType):
@@ -77,6 +77,12 @@ def contents(thing, met: dict):
         kept = (*PLAIN, float, list, tuple, dict, set, PurePath, types.FunctionType)
         attributes = {k: v for k, v in attributes.items() if isinstance(v, kept) or is_setting(v)}
     return {"of": describe(type(thing), met), "attributes": describe(attributes, met)}
+
+
+def in_order(things) -> list:
+    """A set's items or a dict's keys in an order that all processes share: what is met first is described in
+    full and only numbered later, and strings come out of a set in another order in each process."""
+    return sorted(things, key=lambda thing: getattr(thing, "__qualname__", None) or repr(thing))
 
 
 def is_setting(value) -> bool:

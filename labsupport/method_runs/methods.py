@@ -156,8 +156,9 @@ METHODS = {
     "full": Method("full fine-tuning", full, counting.model_parameters, equal=False, merges=False),
 }
 
-# Learning rates to be tried on tiny_base, each method's around the best of two or three rates in single runs
-# that are not kept; apart from METHODS, so that a longer grid leaves the runs that were done valid.
+# Learning rates to be tried on tiny_base: four, each method's around the best of two or three rates in single
+# runs that are not kept, and two more where the best of four was at an edge. Apart from METHODS, so that a
+# longer grid leaves the runs that were done valid.
 RATES = {
     "lora": (1e-3, 2e-3, 4e-3, 8e-3),
     "rslora": (5e-4, 1e-3, 2e-3, 4e-3),
@@ -166,10 +167,10 @@ RATES = {
     "dora": (1e-3, 2e-3, 4e-3, 8e-3),
     "dora8": (5e-4, 1e-3, 2e-3, 4e-3),
     "bottleneck": (2e-3, 4e-3, 8e-3, 1.6e-2),
-    "prefix": (0.2, 0.4, 0.8, 1.6),
+    "prefix": (0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
     "vera": (0.03, 0.06, 0.12, 0.24),
     "ia3": (0.1, 0.2, 0.4, 0.8),
-    "prompt": (0.15, 0.3, 0.6, 1.2),
+    "prompt": (0.04, 0.075, 0.15, 0.3, 0.6, 1.2),
     "full": (5e-4, 1e-3, 2e-3, 4e-3),
 }
 

@@ -18,10 +18,28 @@ TICKET_BETAS = (0.6, 0.95)  # the course's recipe
 def trainer(
     method: str, model, tokenizer, rows: list[dict], rate: float, seed: int, steps: int, betas, **arguments
 ):
-    """An untrained SFTTrainer of a method on a bare model, which it changes, and rows of prompt + completion.
+    """An untrained SFTTrainer of a method on a bare model, which it changes: as `of_model` for the rest."""
+    adapted = methods.put(method, model, seed)
+    optimizer = methods.optimizer(method, adapted, rate, betas)
+    return of_model(adapted, tokenizer, rows, rate, seed, steps, betas, optimizer, **arguments)
+
+
+def of_model(
+    adapted,
+    tokenizer,
+    rows: list[dict],
+    rate: float,
+    seed: int,
+    steps: int,
+    betas,
+    optimizer=None,
+    **arguments,
+):
+    """An untrained SFTTrainer of a model that has its adapters on, and rows of prompt + completion.
 
     rate: the peak of a cosine with a warm-up of a tenth (of LoRA+: A's). steps: of `facts_training.BATCH`
-    rows. betas: Adam's. arguments: more of SFTConfig. The loss of every step is logged.
+    rows. betas: Adam's. optimizer: if not the trainer's own AdamW. arguments: more of SFTConfig. The loss of
+    every step is logged.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -49,13 +67,12 @@ def trainer(
         "save_strategy": "no",
         "seed": seed,
     }
-    adapted = methods.put(method, model, seed)
     result = SFTTrainer(
         model=adapted,
         args=SFTConfig(**settings | arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        optimizers=(methods.optimizer(method, adapted, rate, betas), None),
+        optimizers=(optimizer, None),
     )
     result.remove_callback(PrinterCallback)
     return result

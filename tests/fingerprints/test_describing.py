@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,10 +155,16 @@ def test_what_leads_back_to_itself_comes_to_an_end():
 def test_another_process_describes_it_alike():
     program = (
         "from labsupport.fingerprints.describing import digest; from labsupport.evaluation import scoring\n"
-        "print(digest(scoring.score), digest({'b', 'a', 'c'}))"
+        "places = dict.fromkeys({'b', 'a', 'c'}, scoring.score)\n"
+        "print(digest(scoring.score), digest({'b', 'a', 'c'}), digest(places))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [digest(scoring.score), digest({"a", "b", "c"})]
+    places = dict.fromkeys(("b", "a", "c"), scoring.score)
+    for seed in "123":  # of the order in which strings come out of a set
+        others = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=others
+        )
+        assert done.stdout.split() == [digest(scoring.score), digest({"a", "b", "c"}), digest(places)]
 
 
 VALUES = st.recursive(
