@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from labsupport.core import plots
-from labsupport.method_runs import methods, reading
+from labsupport.method_runs import methods, movement, reading
 
 GAP = 0.065  # between two names, as a share of the axis
 
@@ -50,3 +50,21 @@ def spread(heights: list[float], gap: float) -> list[float]:
         moved[above] = max(moved[above], moved[below] + gap)
     down = (sum(moved) - sum(heights)) / len(heights) if heights else 0.0
     return [height - down for height in moved]
+
+
+def movement_clouds(record: dict, part: str, title: str):
+    """A panel for each method that can be folded in and for full fine-tuning: change of magnitude over change
+    of direction of the matrices called `part`, each layer at each moment of each seed a dot."""
+    shown = {m: reading.moves(record, m, part) for m in ("lora", "rslora", "dora", "dora8", "full")}
+    fig, axes = plots.figure(len(shown), height=2.6)
+    for axis, (method, runs) in zip(axes, shown.items(), strict=True):
+        for points in runs:
+            magnitudes, directions = zip(*points, strict=True)
+            axis.plot(directions, magnitudes, ".", color=plots.BLUE, alpha=0.4, ms=4)
+        mean = statistics.fmean(movement.correlation(points) for points in runs)
+        axis.set_title(f"{methods.METHODS[method].title}: {mean:+.2f}", fontsize=9)
+        axis.tick_params(labelsize=7)
+    axes[0].set_ylabel("mean change of a row's length", fontsize=8)
+    axes[len(shown) // 2].set_xlabel("mean change of a row's direction, 1 − cosine")
+    fig.suptitle(title, fontsize=10)
+    return fig

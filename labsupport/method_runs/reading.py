@@ -50,10 +50,13 @@ def values(record: dict, measure: str, **cell) -> dict[int, float]:
 # ---------------------------------------------------------------- the comparison
 
 
-def versus(record: dict, measure: str, method: str, budget: str = "steps") -> tuple[float, float, float]:
-    """A measure of a method less that of LoRA, paired by seed: mean and 95 % interval by Student's t."""
+def versus(
+    record: dict, measure: str, method: str, budget: str = "steps", base: str = BASE
+) -> tuple[float, float, float]:
+    """A measure of a method less that of another, of LoRA if none is named (at equal steps), paired by seed:
+    mean and 95 % interval by Student's t."""
     ours = values(record, measure, method=method, budget=with_budget(method, budget))
-    return rates.paired(ours, values(record, measure, method=BASE, budget="steps"))
+    return rates.paired(ours, values(record, measure, method=base, budget="steps"))
 
 
 def with_budget(method: str, budget: str) -> str:
@@ -61,16 +64,16 @@ def with_budget(method: str, budget: str) -> str:
     return "steps" if methods.METHODS[method].lora_flops else budget
 
 
-def detectable(record: dict, measure: str, method: str, budget: str = "steps") -> float:
-    """The smallest mean difference from LoRA that these seeds would show in four cases of five.
+def detectable(record: dict, measure: str, method: str, budget: str = "steps", base: str = BASE) -> float:
+    """The smallest mean difference, from LoRA or another, that these seeds would show in four cases of five.
 
     (t at 97.5 % + t at 80 %) standard errors of the paired differences, with Student's t for so many seeds.
     """
     from scipy import stats
 
-    mean, _, high = versus(record, measure, method, budget)
+    mean, _, high = versus(record, measure, method, budget, base)
     ours = values(record, measure, method=method, budget=with_budget(method, budget))
-    freedom = len(set(ours) & set(values(record, measure, method=BASE, budget="steps"))) - 1
+    freedom = len(set(ours) & set(values(record, measure, method=base, budget="steps"))) - 1
     t = stats.t.ppf(0.975, freedom)
     return float((high - mean) / t * (t + stats.t.ppf(0.8, freedom)))
 
@@ -108,11 +111,16 @@ def comparison_table(record: dict, measure: str, budget: str = "steps") -> Table
 
 def of_any(record: dict, method: str, name: str):
     """What is the same in all of a method's runs at equal steps: its parameters, its file's bytes, ..."""
-    return next(
-        c["metrics"][name]
+    return at_steps(record, method)[0][name]
+
+
+def at_steps(record: dict, method: str) -> list[dict]:
+    """The metrics of a method's runs at equal steps, where costs were measured; in the order of seeds."""
+    return [
+        c["metrics"]
         for c in record["cells"]
         if (c["cell"]["method"], c["cell"]["budget"]) == (method, "steps")
-    )
+    ]
 
 
 def costs_table(record: dict) -> Table:
@@ -122,7 +130,7 @@ def costs_table(record: dict) -> Table:
     lines = []
     loras = of_any(record, BASE, "flops_a_step")
     for method, kind in methods.METHODS.items():
-        runs = [c["metrics"] for c in record["cells"] if c["cell"]["method"] == method]
+        runs = at_steps(record, method)
         if not runs:
             continue
         ratio = median_ratio(record, method)

@@ -7,7 +7,7 @@ import pytest
 
 from labsupport.core.files import LabError
 from labsupport.evaluation import experiments
-from labsupport.method_runs import figures, methods, reading, ticket_reading, tuned
+from labsupport.method_runs import figures, methods, ranks, reading, scales, ticket_reading, tuned
 
 NATS = 40 * math.log(2)  # of a fact of which nothing is known
 
@@ -69,13 +69,19 @@ def run_of(method: str, seed: int, bits: float, budget: str = "steps", flops: in
         "nats": [NATS - bits * math.log(2)],
         "general": {"kl": bits / 10, "nll": 4.0, "tokens": 10},
         "seconds_a_step": 0.1 * (seed + 1) * flops / 100,
-        "parameters": 50,
-        "file_bytes": 400,
-        "flops_a_step": flops,
-        "forward": {"base": 1.0, "unmerged": 3.0, "merged": 1.5},
-        "moves": {"26": {"l.0.q_proj": [seed, bits], "l.1.q_proj": [seed + 1, bits + 2]}},
+        "losses": [3.0, 2.0 - bits / 100],
     }
-    metrics["moves"]["52"] = {"l.0.q_proj": [seed + 2, bits + 4]}
+    if budget == "steps":  # what a method costs is measured once
+        metrics |= {
+            "parameters": 50,
+            "file_bytes": 400,
+            "flops_a_step": flops,
+            "forward": {"base": 1.0, "unmerged": 3.0, "merged": 1.5},
+            "moves": {
+                "26": {"l.0.q_proj": [seed, bits], "l.1.q_proj": [seed + 1, bits + 2]},
+                "52": {"l.0.q_proj": [seed + 2, bits + 4]},
+            },
+        }
     return {"cell": {"method": method, "budget": budget, "seed": seed}, "metrics": metrics}
 
 
@@ -95,6 +101,51 @@ def test_differences_are_paired_by_seed(record):
     assert reading.versus(record, "bits", "dora", "flops") == pytest.approx((-3, -3, -3))
     # The same operations a step: equal steps and equal operations are one run.
     assert reading.versus(record, "bits", "rslora", "flops") == reading.versus(record, "bits", "rslora")
+
+
+def test_dora_is_held_to_lora_of_its_own_scale(record):
+    record["cells"] += [run_of("dora8", seed, 13 + seed) for seed in range(6)]
+    lines = repr(scales.table(record)).splitlines()
+    (line,) = [line for line in lines if line.startswith("DoRA, at scale 8")]
+    # 13 + seed less 12 + seed +- 1 / 2, and not less LoRA's 10 + seed
+    assert "+1 [" in line
+    assert scales.slower(record, "dora8", "rslora")[0] == pytest.approx(-0.005)
+    assert scales.slower(record, "dora8", "lora")[0] == pytest.approx(-0.015)
+
+
+def swept(bits_of: dict) -> dict:
+    return {
+        "cells": [
+            {
+                "cell": {"method": method, "rank": rank, "rate": rate, "seed": seed},
+                "metrics": {"nats": [NATS - (bits + 2 * seed) * math.log(2)]},
+            }
+            for (method, rank, rate), bits in bits_of.items()
+            for seed in range(3)
+        ]
+    }
+
+
+def test_ranks_are_compared_along_a_rate_and_at_each_ones_best():
+    sweep = swept(
+        {
+            ("lora", 2, 1e-3): 5,
+            ("lora", 2, 4e-3): 9,
+            ("dora", 2, 1e-3): 10,
+            ("dora", 2, 4e-3): 4,
+            ("lora", 8, 1e-3): 20,
+            ("lora", 8, 4e-3): 6,
+            ("dora", 8, 1e-3): 20,
+            ("dora", 8, 4e-3): 6,
+        }
+    )
+    assert (ranks.best(sweep, "lora", 2), ranks.best(sweep, "dora", 2)) == (4e-3, 1e-3)
+    assert ranks.gap(sweep, 2) == pytest.approx((1, 1, 1))
+    assert ranks.gap(sweep, 2, 1e-3)[0] == pytest.approx(5)
+    two, eight = repr(ranks.table(sweep)).splitlines()[-2:]
+    assert "+1 [+1, +1]" in two and two.split()[-2:] == ["+5", "-5"]
+    assert "+0 [+0, +0]" in eight
+    assert [axis.get_title(loc="left") for axis in ranks.figure(sweep, "").axes] == ["rank 2", "rank 8"]
 
 
 def test_no_difference_says_what_could_have_been_seen(record):
