@@ -12,7 +12,7 @@ GAP = 0.065  # between two names, as a share of the axis
 
 def over_parameters(record: dict, measure: str, title: str, budget: str = "steps"):
     """A measure over trained parameters: each seed a dot, the mean a larger mark with the method's name;
-    methods of LoRA's size in one colour, named on their right, the others in another."""
+    methods of LoRA's size in one colour, the others in another; what is smaller is named on its left."""
     fig, axis = plots.figure(height=3.6)
     means: dict[str, tuple[int, float]] = {}
     for method, kind in methods.METHODS.items():
@@ -25,17 +25,19 @@ def over_parameters(record: dict, measure: str, title: str, budget: str = "steps
         axis.plot(*means[method], "o", color=colour)
     axis.set(xscale="log", xlabel="trained parameters", ylabel=reading.MEASURES[measure][0], title=title)
     axis.margins(x=0.3, y=0.1)
+    largest = max(x for m, (x, _) in means.items() if methods.METHODS[m].equal)
     for equal in (True, False):
         named = {m: point for m, point in means.items() if methods.METHODS[m].equal == equal}
         low, high = axis.get_ylim()
         own = [y for _, y in named.values()]
         heights = spread(own, GAP * (high - low)) if equal else own  # the others stand apart by their sizes
         for (method, point), height in zip(named.items(), heights, strict=True):
-            place = {"xytext": (point[0] * (1.35 if equal else 0.74), height), "va": "center", "fontsize": 8}
+            right = equal or point[0] > largest
+            place = {"xytext": (point[0] * (1.35 if right else 0.74), height), "va": "center", "fontsize": 8}
             axis.annotate(
                 methods.METHODS[method].title,
                 point,
-                ha="left" if equal else "right",
+                ha="left" if right else "right",
                 arrowprops={"arrowstyle": "-", "color": plots.GREY, "lw": 0.6},
                 **place,
             )
@@ -62,7 +64,7 @@ def movement_clouds(record: dict, part: str, title: str):
             magnitudes, directions = zip(*points, strict=True)
             axis.plot(directions, magnitudes, ".", color=plots.BLUE, alpha=0.4, ms=4)
         mean = statistics.fmean(movement.correlation(points) for points in runs)
-        axis.set_title(f"{methods.METHODS[method].title}: {mean:+.2f}", fontsize=9)
+        axis.set_title(f"{methods.METHODS[method].title}\n{mean:+.2f}", fontsize=8)
         axis.tick_params(labelsize=7)
     axes[0].set_ylabel("mean change of a row's length", fontsize=8)
     axes[len(shown) // 2].set_xlabel("mean change of a row's direction, 1 − cosine")

@@ -160,13 +160,13 @@ def median_ratio(record: dict, method: str) -> float:
 
 def moves(record: dict, method: str, part: str) -> list[list[tuple[float, float]]]:
     """For each seed the (magnitude, direction) changes of matrices whose name holds `part` ("q_proj"), over
-    layers and moments."""
+    layers and moments; of a method that leaves them alone, as IA3 does some, none."""
     found = []
     for c in record["cells"]:
         if c["cell"]["method"] == method and c["cell"].get("budget", "steps") == "steps":
             moments = c["metrics"].get("moves", {}).values()
             found.append([tuple(pair) for now in moments for name, pair in now.items() if part in name])
-    return [points for points in found if points]
+    return [points for points in found if any(any(pair) for pair in points)]
 
 
 def correlation_table(record: dict, parts: tuple[str, ...] = ("q_proj", "v_proj")) -> Table:

@@ -113,6 +113,28 @@ def test_dora_is_held_to_lora_of_its_own_scale(record):
     assert scales.slower(record, "dora8", "lora")[0] == pytest.approx(-0.015)
 
 
+def test_a_target_is_reached_by_the_mean_of_an_epoch():
+    falling = [3.0] * 13 + [1.0] * 13
+    assert scales.steps_to(falling, 3.0) == 13
+    assert scales.steps_to(falling, 1.0) == 26
+    assert scales.steps_to(falling, 2.0) == 20  # seven of thirteen are down: 25 / 13
+    assert scales.steps_to(falling, 0.9) is None
+
+
+def test_the_steps_are_counted_to_where_lora_of_the_same_scale_ends():
+    def run(method, losses):
+        return {"cell": {"method": method, "budget": "steps", "seed": 0}, "metrics": {"losses": losses}}
+
+    def again(cells):
+        return [{**c, "cell": c["cell"] | {"seed": 1}} for c in cells]
+
+    cells = [run("lora", [3.0] * 13 + [2.0] * 13), run("dora", [2.0] * 26)]
+    cells += [run("rslora", [3.0] * 26), run("dora8", [4.0] * 26)]
+    two, eight = repr(scales.steps_table({"cells": cells + again(cells)})).splitlines()[-2:]
+    assert "-0.500" in two and "13, 13" in two
+    assert "+1.000" in eight and "never, never" in eight
+
+
 def swept(bits_of: dict) -> dict:
     return {
         "cells": [
@@ -171,6 +193,11 @@ def test_tables_have_every_method_of_the_record(record):
 def test_correlations_are_of_one_kind_of_matrix_over_layers_and_moments(record):
     assert reading.moves(record, "lora", "q_proj")[0] == [(0, 10), (1, 12), (2, 14)]
     assert reading.moves(record, "lora", "v_proj") == []
+    for cell in record["cells"]:
+        if cell["cell"]["method"] == "dora" and "moves" in cell["metrics"]:
+            cell["metrics"]["moves"] = {"26": {"l.0.q_proj": [0.0, 0.0], "l.1.q_proj": [0.0, 0.0]}}
+    assert reading.moves(record, "dora", "q_proj") == []  # left alone, so nothing goes together
+    assert "DoRA" not in repr(reading.correlation_table(record))
     assert "+1.00 [+1.00, +1.00]" in repr(reading.correlation_table(record))
 
 
