@@ -7,7 +7,7 @@ import pytest
 
 from labsupport.core.files import LabError
 from labsupport.evaluation import experiments
-from labsupport.method_runs import figures, methods, ranks, reading, scales, ticket_reading, tuned
+from labsupport.method_runs import decision, figures, methods, ranks, reading, scales, ticket_reading, tuned
 
 NATS = 40 * math.log(2)  # of a fact of which nothing is known
 
@@ -264,3 +264,17 @@ def test_a_longer_grid_leaves_done_runs_valid(monkeypatch):
     assert experiments.code_of(rates) == before
     monkeypatch.setattr(methods, "ALPHA", 64)
     assert experiments.code_of(rates) != before
+
+
+# ---------------------------------------------------------------- which method when
+
+
+def test_every_choice_has_what_was_measured_for_it_or_is_called_an_opinion():
+    found = [dict(zip(decision.table().headings, line, strict=True)) for line in decision.table().rows]
+    assert len(found) >= 8
+    for line in found:
+        evidence = line["because"]
+        assert evidence.startswith("opinion") or any(symbol.isdigit() for symbol in evidence), line
+    (first,) = [line for line in found if line["you have"] == "a first run"]
+    gap = reading.versus(experiments.published("method_comparison"), "bits", "dora")
+    assert f"{gap[0]:+,.0f} [" in first["because"]
