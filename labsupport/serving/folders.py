@@ -1,0 +1,49 @@
+"""Folders that `transformers serve` takes for models: one a model, the adapter beside its base."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from labsupport.core import files
+from labsupport.core.files import LabError
+
+OF_A_MODEL = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+OF_AN_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "tokenizer*", "*.jinja")
+
+
+def lay_out(target: Path | str, base: Path | str, adapter: Path | str | None = None) -> Path:
+    """Make the folder `target`, to be served under its name: a model, or a base with an adapter on it.
+
+    An adapter's folder alone cannot be served: the server looks for a config.json. With the base's files
+    beside it, transformers loads the base from there and puts the adapter on it, unmerged. Tokenizer and chat
+    template are the adapter's where it has any, since it was trained with those. The files are hard links
+    where the disk has them, so nothing is copied twice: do not edit them. Returns `target`. LabError for a
+    folder that lacks something.
+    """
+    target, base = Path(target), Path(base)
+    taken = _found(base, OF_A_MODEL, "config.json", "a model")
+    if adapter is not None:
+        taken |= _found(Path(adapter), OF_AN_ADAPTER, "adapter_config.json", "an adapter")
+    try:
+        target.mkdir(parents=True)
+        for name, file in taken.items():
+            _link(file, target / name)
+    except OSError as error:
+        raise files.cannot_write(target, error) from error
+    return target
+
+
+def _found(folder: Path, patterns: tuple[str, ...], needed: str, what: str) -> dict[str, Path]:
+    """Name to path of the files that match."""
+    if not (folder / needed).is_file():
+        raise LabError(f"{files.short(folder)} has no {needed}: give the folder of {what}.")
+    return {file.name: file.resolve() for pattern in patterns for file in folder.glob(pattern)}
+
+
+def _link(file: Path, to: Path) -> None:
+    try:
+        os.link(file, to)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(file, to)
