@@ -75,6 +75,8 @@ def figure(record: dict, title: str):
                 found = reading.values(record, "bits", method=method, rank=rank, rate=rate).values()
                 axis.plot([rate] * len(found), list(found), ".", color=colour, alpha=0.5)
         axis.set(xscale="log", xlabel="learning rate", title=f"rank {rank}")
+        axis.set_xticks(rates(record), [f"{rate:g}" for rate in rates(record)], fontsize=7)
+        axis.minorticks_off()
     axes[0].set_ylabel("bits stored, of 4,000")
     axes[-1].legend(fontsize=8)
     fig.suptitle(title)

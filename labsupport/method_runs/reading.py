@@ -169,14 +169,17 @@ def moves(record: dict, method: str, part: str) -> list[list[tuple[float, float]
     return [points for points in found if any(any(pair) for pair in points)]
 
 
-def correlation_table(record: dict, parts: tuple[str, ...] = ("q_proj", "v_proj")) -> Table:
-    """The correlation of magnitude and direction by method and matrix: mean over seeds, least and most."""
+def correlation_table(record: dict, model: str = "tiny_base") -> Table:
+    """The correlation of magnitude and direction by method and matrix: mean over seeds, least and most.
+
+    model: what the record's runs were of, for the caption.
+    """
     lines = []
     for method, kind in methods.METHODS.items():
-        for part in parts:
+        for part in ("q_proj", "v_proj"):
             if runs := moves(record, method, part):
                 found = [movement.correlation(points) for points in runs]
                 spread = (statistics.fmean(found), min(found), max(found))
                 lines.append([kind.title, part, len(runs[0]), intervals.shown(spread, "+.2f")])
     headings = ["method", "matrices", "points a seed", "correlation [least, most]"]
-    return Table(headings, lines, "Do magnitudes and directions change together?")
+    return Table(headings, lines, f"Do magnitudes and directions change together? {model}")

@@ -16,16 +16,19 @@ def record() -> dict:
 
 @shows("G2")
 def magnitudes_and_directions() -> str:
-    """The correlation of their changes over layers and moments, in the mean over seeds."""
-    parts = []
-    for method in ("full", "lora", "dora"):
-        found = [
-            statistics.fmean(movement.correlation(points) for points in reading.moves(record(), method, part))
-            for part in ("q_proj", "v_proj")
-        ]
-        title = methods.METHODS[method].title
-        parts.append(f"{title} {', '.join(f'{value:+.2f}' for value in found)}")
-    return f"tiny_base on facts, correlation of q_proj and v_proj: {'; '.join(parts)}"
+    """The correlation of their changes over layers and moments, in the mean over seeds, on both bases."""
+    found = []
+    for words, own in (("tiny_base", record()), ("135M", experiments.published("method_tickets"))):
+        parts = []
+        for method in ("full", "lora", "dora"):
+            means = [
+                statistics.fmean(movement.correlation(points) for points in reading.moves(own, method, part))
+                for part in ("q_proj", "v_proj")
+            ]
+            title = methods.METHODS[method].title
+            parts.append(f"{title} {', '.join(f'{value:+.2f}' for value in means)}")
+        found.append(f"{words} {', '.join(parts)}")
+    return f"correlation in q_proj and v_proj: {'; '.join(found)}"
 
 
 @shows("G6")
