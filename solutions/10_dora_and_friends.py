@@ -626,7 +626,7 @@ print("the same logits, bit for bit:", torch.equal(*twins))
 assert torch.equal(*twins)
 
 # %% [markdown]
-# The two differ only when you change the rank and leave alpha. Keep that in mind when you see rsLoRA in a
+# They part only when you change the rank and leave alpha alone. Keep that in mind when you see rsLoRA in a
 # table beside LoRA: whatever it wins there, alpha would have won as well.
 #
 # What do they train? For the 135M model, as PEFT counts and by formula:
@@ -648,9 +648,9 @@ Table(["method", "trained", "size", "folds into the weights"], lines, "SmolLM2-1
 # What has to be equal before two methods are compared? Papers make the number of trained parameters equal, or
 # nothing. There are more things that decide who wins:
 #
-# - **The learning rate.** What is right for LoRA is a hundred times too small for prefix tuning. A paper
+# - **The learning rate.** What is right for LoRA is fifty times too small for prefix tuning. A paper
 #   whose own method was tuned and whose baselines were not has measured the tuning. Here each method has its
-#   own grid of four rates, and more where the best was at the edge, on two seeds that are not used again.
+#   own grid of four rates, and more where the best was at the edge, on four seeds that are not used again.
 # - **Size.** LoRA, rsLoRA, LoRA+ and PiSSA have rank 16 on all linear layers. DoRA, bottleneck and prefix get
 #   the largest width that trains no more than these. VeRA, IA3 and prompt tuning cannot come near that
 #   number, and are drawn over it instead.
@@ -666,7 +666,7 @@ Table(["method", "trained", "size", "folds into the weights"], lines, "SmolLM2-1
 tuned.tuning_table(experiments.published("method_rates"))
 
 # %% [markdown]
-# The best rates reach from 0.001 to 0.4. Whoever compares methods at one rate has compared nothing.
+# The best rates reach from 0.001 to 0.3. Whoever compares methods at one rate has compared nothing.
 #
 # > **Predict.** LoRA stores 1,618 bits in these 130 steps. How many does DoRA store, with its rate
 # > tuned, in as many parameters? And which of the eleven stores most?
@@ -709,10 +709,10 @@ scales.table(record)
 # table set DoRA at scale 8 beside LoRA at scale 2, each with a tuned rate and in six seeds with an interval
 # far from zero, it would have "shown" that DoRA is better by 73 %.
 #
-# Does a tuned learning rate not make up for alpha? Not under Adam (notebook 02): alpha multiplies what B
-# does, and leaves alone how fast A moves from where it began. Scale 8 has its best rate at half of scale 2's:
-# B's work counts twice as much there, while A moves half as far. LoRA+ gets to the same place by another
-# door. Nobody tuned alpha here; 8 is better than 2, and 16 was not tried.
+# Does a tuned learning rate not make up for alpha? Not under Adam. Notebook 02 found that four times alpha
+# is, exactly, four times the learning rate of *B alone*. So rsLoRA here is LoRA+ with a ratio of 4, and
+# LoRA+, whose ratio is 16, is LoRA at alpha 512: three names for how fast B moves beside A. Nobody tuned that
+# here; it was merely set three times, at 1, 4 and 16.
 #
 # On the guides' sentences: *imprecise*. DoRA matched LoRA, as guide 000 says, within what six seeds can see
 # (and see the tickets, below). That is a reason for the one that costs less, and no reason for a default.
@@ -777,9 +777,9 @@ reading.costs_table(record)
 # Operations and time are two things. DoRA has 4 % more operations than LoRA and takes 1.4 times as long: what
 # it adds are many small products and norms, which a processor does slowly for their size (and a card, too:
 # 1.2 times in the published runs below). VeRA's file is the largest of all adapters, since PEFT writes its
-# frozen random matrices as well unless told not to. And LoRA is not faster than full fine-tuning here: guide
-# 002's "1.2×" was *not reproduced* on this processor and this small model (claim G7); in the published runs
-# below it is three times as fast.
+# frozen random matrices as well unless told not to (`save_projection=False`). And LoRA is not faster than
+# full fine-tuning here: guide 002's "1.2×" was *not reproduced* on this processor and this small model (claim
+# G7); in the published runs below it is three times as fast.
 #
 # And memory in training, beside the weights. Counted live, what autograd keeps for the backward pass
 # included:
@@ -808,8 +808,8 @@ scales.steps_table(record)
 # ### Does DoRA help at a low rank?
 #
 # The paper's own ablation (its Table 15, LLaMA-7B) is the strongest case for DoRA: at rank 4 LoRA has 39.5
-# points and DoRA 61.9, at rank 32 they have 74.7 and 78.4. But all of that is at one learning rate. At rank
-# 64 LoRA falls again, to 65.8, which is not what a lack of capacity looks like. So: both methods, four ranks,
+# points and DoRA 61.9, at rank 32 they have 74.7 and 78.4. But LoRA has one learning rate for all. At rank
+# 64 it falls again, to 65.8, which is not what a lack of capacity looks like. So: both methods, four ranks,
 # four rates, three seeds.
 
 # %% tags=["core"]
@@ -948,8 +948,8 @@ paper_tables.side_by_side(paper)
 paper_tables.gap_table(paper)
 
 # %% [markdown]
-# 58 % by the guide's own figures. Where the paper has full fine-tuning, in other experiments, the share is 48
-# % or 113 %, or there is no gap since LoRA is ahead of it. A share of a gap of two points has no stable
+# 58 % by the guide's own figures. Where the paper has full fine-tuning, in other experiments, the share is
+# 48 % or 113 %, or there is no gap since LoRA is ahead of it. A share of a gap of two points has no stable
 # value.
 #
 # The paper's table over ranks, the one you have just tried on a small model, with the rates that the authors'
@@ -960,9 +960,8 @@ paper_tables.ranks_table(paper)
 
 # %% [markdown]
 # At ranks 4 and 8 LoRA is *below chance* on four and three of the eight tasks: 2.3 % on BoolQ, where a coin
-# gets
-# 50. A rank that is only too small would leave a model near chance. This looks like runs that broke (we infer
-# it from the scores; the losses are not published). And the rates differ: LoRA had 0.0003 at every rank, DoRA
+# gets half. A rank that is only too small would leave a model near chance. This looks like runs that broke
+# (we infer it from the scores; the losses are not published). And the rates differ: LoRA had 0.0003 at every rank, DoRA
 # 0.0002 or 0.0001. So the table cannot tell a better method from a better rate.
 
 # %% [markdown]
@@ -1116,8 +1115,9 @@ plots.show(composing_figures.seesaw(weights, sweep, min(both[0]), 400, title), a
 # PEFT has more ways, and the one with the plainest name holds a surprise. `"linear"` keeps the rank at 16: it
 # adds up the two $A$ and the two $B$, each times the root of its weight, *before* they are multiplied:
 #
-# $$(\sqrt{w_1} B_1 + \sqrt{w_2} B_2)(\sqrt{w_1} A_1 + \sqrt{w_2} A_2) = w_1 B_1 A_1 + w_2 B_2 A_2 +
-# \sqrt{w_1 w_2}\,(B_1 A_2 + B_2 A_1)$$
+# $$(\sqrt{w_1} B_1 + \sqrt{w_2} B_2)(\sqrt{w_1} A_1 + \sqrt{w_2} A_2)$$
+# $$= w_1 B_1 A_1 + w_2 B_2 A_2$$
+# $$+ \sqrt{w_1 w_2}\,(B_1 A_2 + B_2 A_1)$$
 #
 # The last two products belong to nobody. How large are they?
 

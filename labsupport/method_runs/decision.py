@@ -37,7 +37,7 @@ def forward(record: dict, method: str, way: str = "unmerged") -> str:
 def lines(record: dict, by_rank: dict, longer: dict) -> list[list[str]]:
     """[the situation, the choice, the evidence] of each line."""
     llama = model_configs.find("llama-3.1-8b")
-    small = reading.of_any(record, "vera", "parameters")
+    small, least = (reading.of_any(record, method, "parameters") for method in ("vera", "ia3"))
     dropout = 100 * dora_cost.extra(llama, 2048, 0.05)
     lowest = min(ranks.ranks(by_rank))
     low = intervals.shown(ranks.gap(by_rank, lowest), "+,.0f")
@@ -71,8 +71,8 @@ def lines(record: dict, by_rank: dict, longer: dict) -> list[list[str]]:
         ],
         [
             "thousands of adapters to be kept",
-            "VeRA",
-            f"{bits(record, 'vera')} with {small:,} parameters, in 390 steps {bits(longer, 'vera')}",
+            "VeRA with save_projection=False, or IA3",
+            f"in 390 steps {bits(longer, 'vera')} with {small:,} parameters, {bits(longer, 'ia3')} with {least:,}",
         ],
         [
             "the adapter stays beside the weights",
