@@ -961,8 +961,8 @@ paper_tables.ranks_table(paper)
 # %% [markdown]
 # At ranks 4 and 8 LoRA is *below chance* on four and three of the eight tasks: 2.3 % on BoolQ, where a coin
 # gets half. A rank that is only too small would leave a model near chance. This looks like runs that broke
-# (we infer it from the scores; the losses are not published). And the rates differ: LoRA had 0.0003 at every rank, DoRA
-# 0.0002 or 0.0001. So the table cannot tell a better method from a better rate.
+# (we infer it from the scores; the losses are not published). And the rates differ: LoRA had 0.0003 at every
+# rank, DoRA 0.0002 or 0.0001. So the table cannot tell a better method from a better rate.
 
 # %% [markdown]
 # ## Adapters composed

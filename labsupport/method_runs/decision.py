@@ -72,7 +72,8 @@ def lines(record: dict, by_rank: dict, longer: dict) -> list[list[str]]:
         [
             "thousands of adapters to be kept",
             "VeRA with save_projection=False, or IA3",
-            f"in 390 steps {bits(longer, 'vera')} with {small:,} parameters, {bits(longer, 'ia3')} with {least:,}",
+            f"in 390 steps {bits(longer, 'vera')} with {small:,} parameters, "
+            f"{bits(longer, 'ia3')} with {least:,}",
         ],
         [
             "the adapter stays beside the weights",
