@@ -1,5 +1,6 @@
 """Starting and ending the server: one line for what can be mended, and never a process left behind."""
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -40,11 +41,13 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def runs(pid: int) -> bool:
-    """Whether a process does anything; a dead one that nobody has asked about yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    """Whether a process does anything; a dead one that nobody has asked about yet does not. Its first thread
+    can be dead while others are ending and still hold its port."""
+    states = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            states.append(thread.read_text().rpartition(")")[2].split()[0])
+    return any(state not in "ZX" for state in states)
 
 
 def gone(pids: list[int]) -> bool:
