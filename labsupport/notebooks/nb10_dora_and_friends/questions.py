@@ -35,9 +35,9 @@ QUESTIONS = [
     ),
     NumberQuestion(
         key="the-same-run",
-        text="A colleague trains at rank 64, alpha 16. LoRA stores 900 bits, with use_rslora=True it "
-        "stores 2,300, and the report says that rsLoRA is the better method. Which alpha would have "
-        "given plain LoRA the very same run, bit for bit?",
+        text="A colleague trains at rank 64, alpha 16, one learning rate. LoRA stores 900 bits, with "
+        "use_rslora=True it stores 2,300, and the report says that rsLoRA is the better method. Which "
+        "alpha would have given plain LoRA the very same run, bit for bit?",
         answer=_same_alpha,
         tolerance=1e-9,
         unit="",
