@@ -28,7 +28,7 @@ def kept(forward: Callable[[], torch.Tensor]) -> dict[int, int]:
     saved: weakref.WeakSet[Held] = weakref.WeakSet()
 
     def save(tensor: torch.Tensor) -> Held:
-        saved.add(one := Held(tensor))
+        saved.add(one := Held(tensor.detach()))  # without the node, or each would hold the other
         return one
 
     with torch.autograd.graph.saved_tensors_hooks(save, lambda one: one.tensor):
