@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,15 +19,31 @@ from labsupport.setups.setup import Setup
 ROW = 1021  # tokens, a prime: so a tensor whose size is a multiple of it is one of the tokens
 
 
+class Held:
+    """A tensor that a node of the graph has saved; it goes when the node goes."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
+
+
 def kept(forward: Callable[[], object]) -> list[torch.Tensor]:
-    """The tensors that autograd saves for the backward pass while forward() runs, each memory once."""
-    found = {}
-    hooks = torch.autograd.graph.saved_tensors_hooks(
-        lambda t: found.setdefault(t.untyped_storage()._cdata, t), lambda t: t
-    )
-    with hooks:
+    """The tensors that autograd holds for the backward pass when forward() has returned, each memory once.
+    What is saved on the way and freed before, as DoRA's B A is, does not count: nothing is held by looking.
+    """
+    saved: list[weakref.ref[Held]] = []
+
+    def save(tensor: torch.Tensor) -> Held:
+        one = Held(tensor.detach())  # without the node, or each would hold the other
+        saved.append(weakref.ref(one))
+        return one
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda one: one.tensor):
         output = forward()
-    del output
+    found: dict[int, torch.Tensor] = {}
+    for reference in saved:
+        if (one := reference()) is not None:
+            found.setdefault(one.tensor.untyped_storage()._cdata, one.tensor)
+    del output  # until here it has kept the graph
     return list(found.values())
 
 

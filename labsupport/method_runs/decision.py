@@ -30,8 +30,7 @@ def with_more_steps(longer: dict, *chosen: str) -> str:
 
 def forward(record: dict, method: str, way: str = "unmerged") -> str:
     """Times the bare base's forward pass."""
-    runs = [metrics["forward"] for metrics in reading.at_steps(record, method)]
-    return f"{statistics.median(run[way] / run['base'] for run in runs):.1f} times"
+    return f"{reading.forward_ratio(record, method, way):.1f} times"
 
 
 def lines(record: dict, by_rank: dict, longer: dict) -> list[list[str]]:

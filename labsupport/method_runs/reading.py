@@ -134,18 +134,22 @@ def costs_table(record: dict) -> Table:
         if not runs:
             continue
         ratio = median_ratio(record, method)
-        passes = [
-            statistics.median(run["forward"][way] / run["forward"]["base"] for run in runs)
-            if way in runs[0]["forward"]
-            else None
-            for way in ("unmerged", "merged")
-        ]
+        passes = [forward_ratio(record, method, way) for way in ("unmerged", "merged")]
         line = [kind.title, f"{runs[0]['parameters']:,}", f"{runs[0]['file_bytes']:,}"]
         line += [f"{of_any(record, method, 'flops_a_step') / loras:.2f}", f"{ratio:.2f}"]
         lines.append([*line, *("—" if value is None else f"{value:.2f}" for value in passes)])
     headings = ["method", "trained parameters", "bytes of the file", "operations / LoRA's"]
     headings += ["time of a step / LoRA's", "forward / base's, beside", "folded in"]
     return Table(headings, lines, "What a method costs on tiny_base, one thread")
+
+
+def forward_ratio(record: dict, method: str, way: str) -> float | None:
+    """Time of a forward pass over the bare base's, "unmerged" or "merged": the median over seeds. None for a
+    method that does not merge."""
+    passes = [run["forward"] for run in at_steps(record, method)]
+    if way not in passes[0]:
+        return None
+    return statistics.median(taken[way] / taken["base"] for taken in passes)
 
 
 def median_ratio(record: dict, method: str) -> float:

@@ -53,3 +53,20 @@ def test_accumulating_adds_the_gradients_once():
     gradients = 4 * closed_form.trainable_parameters(run)
     assert two - one == pytest.approx(gradients, rel=0.1)
     assert three - two == pytest.approx(0, abs=0.1 * gradients)
+
+
+def test_what_was_freed_on_the_way_does_not_count():
+    x = torch.ones(1000, requires_grad=True)
+
+    def forward():
+        (x.exp() * 2).sum()  # saves its result, and nothing holds that
+        return (x * x).sum()
+
+    assert sum(one.nbytes for one in watching.kept(forward)) == x.nbytes
+
+
+def test_one_memory_counts_once_and_views_with_it():
+    x = torch.ones(1000, requires_grad=True)
+    y = 2 * x
+    kept = watching.kept(lambda: (y * y).sum() + (y[:10] * y[:10]).sum())
+    assert sum(one.untyped_storage().nbytes() for one in kept) == y.nbytes

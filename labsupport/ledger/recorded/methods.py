@@ -36,11 +36,7 @@ def forward_passes() -> str:
     """A forward pass beside the weights and folded in, times the bare base's."""
     parts = []
     for method in ("lora", "dora"):
-        runs = [metrics["forward"] for metrics in reading.at_steps(record(), method)]
-        ways = [
-            f"{statistics.median(run[way] / run['base'] for run in runs):.2f} {way}"
-            for way in ("unmerged", "merged")
-        ]
+        ways = [f"{reading.forward_ratio(record(), method, way):.2f} {way}" for way in ("unmerged", "merged")]
         parts.append(f"{methods.METHODS[method].title} {', '.join(ways)}")
     return f"tiny_base, 8 rows of 64 tokens, times the bare base's: {'; '.join(parts)}"
 
