@@ -260,3 +260,12 @@ def smallest_and_usual_adapter_file() -> str:
 def ten_adapters() -> str:
     ten = [10 * sum(counting.adapter_bytes(find(LLAMA2), 16, t)) / 1e6 for t in ("q+v", "all-linear")]
     return f"ten adapters of rank 16: {ten[0]:.0f} MB (q and v) to {ten[1]:,.0f} MB (all seven)"
+
+
+# ---------------------------------------------------------------- J: served apart
+
+
+@shows("J11")
+def ten_adapters_loaded_at_once() -> str:
+    base, ten = (2 * count / 1e9 for count in (size(MISTRAL), 10 * adapter(MISTRAL)))
+    return f"{MISTRAL} in 16 bits {base:.1f} GB; ten adapters of rank 16, all loaded, {ten:.2f} GB more"
