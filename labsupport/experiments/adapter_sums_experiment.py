@@ -47,6 +47,7 @@ MODELS: dict[str, dict[str, float]] = {
     "0.5 facts": {"facts": 0.5},
     "TIES": {"TIES": 1},
     "TIES of the factors": {"TIES of the factors": 1},
+    "tickets + other facts": {"tickets": 1, "other facts": 1},
     "tickets + misplaced": {"tickets": 1, "misplaced": 1},
     "tickets − facts": {"tickets": 1, "facts": -1},
     "tickets − other facts": {"tickets": 1, "other facts": -1},
