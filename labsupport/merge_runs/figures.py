@@ -59,18 +59,21 @@ def survival(record: dict, title: str):
 
 
 def by_size(record: dict, title: str, split: str = "test_lookalike"):
-    """KL from the trained model over |dW| / |W|, a line a route; dotted: what the other base alone costs."""
+    """KL from the trained model over |dW| / |W|. Lines and filled marks: one training at other strengths, a
+    line a route; open marks: trainings of other lengths."""
     fig, axis = plots.figure(height=3.4)
     for route in rounding.ROUTES:
         colour, line = STYLES[route]
-        points = [
-            (100 * reading.relative(record, *one), reading.divergence(record, route, split, *one)[0])
-            for one in reading.conditions(record)
-        ]
-        places = [[x for x, _ in points], [max(y, LEAST) for _, y in points]]
-        axis.plot(*places, line, marker="o", ms=4, color=colour, label=reading.NAMES[route])
-    swap = reading.divergence(record, "float32 base", split, reading.STEPS, 0)[0]
-    axis.axhline(max(swap, LEAST), color=plots.PURPLE, ls=":", label="other base, no adapter")
+        for scaled in (True, False):
+            points = [
+                (100 * reading.relative(record, *one), reading.divergence(record, route, split, *one)[0])
+                for one in reading.conditions(record)
+                if (one[0] == reading.STEPS) == scaled
+            ]
+            places = [[x for x, _ in points], [max(y, LEAST) for _, y in points]]
+            style = {"ls": line, "mfc": colour, "label": reading.NAMES[route]}
+            style = style if scaled else {"ls": "none", "mfc": "white"}
+            axis.plot(*places, marker="o", ms=4, color=colour, **style)
     axis.set(yscale="log", ylabel="KL, nats a token", title=title)
     sizes_below(axis)
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

@@ -166,22 +166,27 @@ def relative(record: dict, steps: int = STEPS, scale: float = 1) -> float:
 
 
 def routes_table(record: dict, split: str = "test_lookalike", steps: int = STEPS, scale: float = 1) -> Table:
-    """Every way: nats an answer, what it costs beside the trained model, KL, exact answers, gain kept."""
+    """Every way: nats an answer, exact answers, what it costs beside the trained model, KL, same choices, and
+    where it was measured the greedy replies that are the trained model's, token by token."""
     lines = []
+    written = "alike" in next(iter(at(record, steps, scale).values()))
     for way, name in ways(record, steps, scale).items():
         nll, exact = (level(record, way, split, measure, steps, scale)[0] for measure in ("nll", "exact"))
         line = [name, f"{nll:.2f}", f"{100 * exact:.0f}"]
         if way == TRAINED:
-            lines.append([*line, "—", "—", "—", "—", "—"])
+            lines.append(line + ["—"] * (5 if written else 4))
             continue
-        away = intervals.shown(gap(record, way, split, "nll", steps, scale), "+.3f")
-        kl = intervals.shown(divergence(record, way, split, steps, scale), ".2g")
-        same = 100 * same_choice(record, way, split, steps, scale)[0]
-        kept = 100 * gain_kept(record, way, split, steps, scale)[0]
-        seen = f"{detectable(record, way, split, steps, scale):.2g}"
-        lines.append([*line, away, seen, kl, f"{same:.1f}", f"{kept:.0f}"])
+        line.append(intervals.shown(gap(record, way, split, "nll", steps, scale), "+.3f"))
+        line.append(f"{detectable(record, way, split, steps, scale):.2g}")
+        line.append(intervals.shown(divergence(record, way, split, steps, scale), ".2g"))
+        line.append(f"{100 * same_choice(record, way, split, steps, scale)[0]:.1f}")
+        if written:
+            same, asked = replies_alike(record, way, steps)
+            line.append(f"{same} of {asked}")
+        lines.append(line)
     headings = ["way", "nats an answer", "exact (%)", "more nats than trained [95 %]"]
-    headings += ["would be seen", "KL, nats a token [95 %]", "same first choice (%)", "gain kept (%)"]
+    headings += ["would be seen", "KL, nats a token [95 %]", "same first choice (%)"]
+    headings += ["same replies"] if written else []
     seeds = len(at(record, steps, scale))
     about = f"{SETS[split]}, {steps} steps, strength {scale:g}, {seeds} seeds: intervals over seeds and rows"
     return Table(headings, lines, about)

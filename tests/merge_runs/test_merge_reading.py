@@ -74,7 +74,7 @@ def test_tables_have_a_row_for_each_way_that_was_measured(record):
     assert [row[0] for row in rows] == list(reading.NAMES.values())
     place = {row[0]: row[1:] for row in rows}[reading.NAMES["in place"]]
     assert place[0] == "13.00"
-    assert place[2] == "+9.000 [+9.000, +9.000]" and place[-1] == "10"
+    assert place[2] == "+9.000 [+9.000, +9.000]" and place[-1] == "3 of 6"
     assert len(reading.routes_table(record, steps=8).rows) == len(reading.NAMES) - 2
     assert [row[1:3] for row in reading.survival_table(record).rows] == [
         list(v) for v in rounding.ROUTES.values()
@@ -90,7 +90,8 @@ def test_figures_show_every_way_and_size(record):
     labels = figures.divergences(record, "title").axes[0].get_yticklabels()
     assert {label.get_text() for label in labels} == set(reading.NAMES.values()) - {reading.NAMES["unmerged"]}
     lines = figures.by_size(record, "title").axes[0].get_lines()
-    assert [len(line.get_xdata()) for line in lines[:-1]] == [3] * len(rounding.ROUTES)
+    # of each route the strengths of one training, joined, and the other training beside them
+    assert [len(line.get_xdata()) for line in lines] == [2, 1] * len(rounding.ROUTES)
     kept, cosine = figures.survival(record, "title").axes
     assert kept.get_xlabel() == cosine.get_xlabel() == "|dW| in % of |W|"
     assert {y for line in cosine.get_lines() for y in line.get_ydata()} == {0.25}

@@ -53,7 +53,10 @@ def quantised_again() -> str:
     """The merge into the unrounded base, quantised again: gain and distance beside the other routes."""
     routes = {"re-quantised": "quantised again", "bfloat16 base": "bfloat16 base", "in place": "in place"}
     far = [f"{name} {distance(route)}" for route, name in routes.items()]
-    return f"quantised again after merging keeps of the gain {gain('re-quantised')}; KL: {', '.join(far)}"
+    return (
+        f"into the float32 base, then NF4: of the gain is left {gain('re-quantised')}; "
+        f"KL from the trained model: {', '.join(far)}"
+    )
 
 
 @shows("J6")
