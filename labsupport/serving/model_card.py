@@ -14,6 +14,7 @@ from labsupport.models import hub
 from labsupport.run_folders.run_folder import ADAPTER, CONFIG, json_object
 
 SETTINGS = ("peft_type", "r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules")
+KINDS = {"LORA": "LoRA"}  # how people write what PEFT calls it
 PROSE = """---
 {{ card_data }}
 ---
@@ -73,8 +74,9 @@ def write(
         model_name=folder.name, eval_results=scores, tags=["lora", f"base_model:adapter:{base}"],
     )  # fmt: skip
     settings = {name: config[name] for name in SETTINGS if config.get(name) not in (None, False)}
+    kind = KINDS.get(config["peft_type"], config["peft_type"])
     card = ModelCard.from_template(
-        data, template_str=PROSE, name=folder.name, kind=config["peft_type"], base=base, dataset=dataset,
+        data, template_str=PROSE, name=folder.name, kind=kind, base=base, dataset=dataset,
         measured=[f"{name} | {value:.4g} | {dataset}, {split}" for name, value in results.items()],
         settings=[f"{name} | {_plain(value)}" for name, value in settings.items()], limits=list(limits),
     )  # fmt: skip
