@@ -291,8 +291,8 @@ Table(["route", "symbols right, of 400", "bits"], lines, "One QLoRA adapter, mer
 # > It takes `stored(before)` and not `before`, because the base is rounded without an update, too. Return two
 # > floats, with the matrices taken as vectors:
 # >
-# > - the share that is kept, $D \cdot \mathrm{delta} / \mathrm{delta} \cdot \mathrm{delta}$. It is 1 if all
-# >   of delta is in D, whatever noise is there besides.
+# > - the share that is kept, $\frac{D \cdot \mathrm{delta}}{\mathrm{delta} \cdot \mathrm{delta}}$. It is 1
+# >   if all of delta is in D, whatever noise is there besides.
 # > - the cosine of D and delta. It is 1 if nothing else is in D.
 # >
 # > By hand: `before` is (1, 1), already in bfloat16, whose numbers above 1 are 1 / 128 = 0.0078125 apart.
@@ -415,7 +415,8 @@ guess_in_place = None
 record = experiments.published("merge_routes")
 guesses = {"bfloat16 base": guess_bfloat16, "re-quantised": guess_quantised_again, "in place": guess_in_place}
 for route, guess in guesses.items():
-    predictions.compare(guess, reading.replies_alike(record, route)[0], f"replies, {route}")
+    print(route, end=": ")
+    predictions.compare(guess, reading.replies_alike(record, route)[0], "replies")
 reading.routes_table(record)
 
 # %% [markdown]

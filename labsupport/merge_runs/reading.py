@@ -174,7 +174,7 @@ def routes_table(record: dict, split: str = "test_lookalike", steps: int = STEPS
         nll, exact = (level(record, way, split, measure, steps, scale)[0] for measure in ("nll", "exact"))
         line = [name, f"{nll:.2f}", f"{100 * exact:.0f}"]
         if way == TRAINED:
-            lines.append(line + ["—"] * (5 if written else 4))
+            lines.append(line + ["–"] * (5 if written else 4))
             continue
         line.append(intervals.shown(gap(record, way, split, "nll", steps, scale), "+.3f"))
         line.append(f"{detectable(record, way, split, steps, scale):.2g}")
