@@ -586,12 +586,12 @@ Table(
 )
 
 # %% [markdown]
-# (Processor time, one thread, float32, one reply at a time; differences below a tenth are noise, and a card
-# is another matter.)
+# (Processor time, one thread, float32, one reply at a time. A tenth more or less is noise, and a card is
+# another matter.)
 #
-# LoRA costs more than its 3.6 % of operations. Probably it is the calls: one token is a matrix times a
-# vector, over in a moment, and beside it each of 210 layers makes two more products, a scaling and an
-# addition.
+# LoRA costs more than the 3.6 % that its operations say: in several runs of this cell 1.06 to 1.4 times the
+# base. Probably it is the calls: one token is a matrix times a vector, over in a moment, and beside it each
+# of 210 layers makes two more products, a scaling and an addition.
 #
 # And DoRA? It needs the length of every row of $W + sBA$, and PEFT multiplies $BA$ out for that at every
 # forward pass: 16 times as many operations as the layers themselves need for one token. Many tokens in one

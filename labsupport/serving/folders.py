@@ -23,9 +23,9 @@ def lay_out(target: Path | str, base: Path | str, adapter: Path | str | None = N
     folder that lacks something.
     """
     target, base = Path(target), Path(base)
-    taken = _found(base, OF_A_MODEL, "config.json", "a model")
+    taken = _found(base, OF_A_MODEL, ("config.json",), "a model")
     if adapter is not None:
-        taken |= _found(Path(adapter), OF_AN_ADAPTER, "adapter_config.json", "an adapter")
+        taken |= _found(Path(adapter), OF_AN_ADAPTER, OF_AN_ADAPTER[:2], "an adapter")
     try:
         target.mkdir(parents=True)
         for name, file in taken.items():
@@ -35,10 +35,11 @@ def lay_out(target: Path | str, base: Path | str, adapter: Path | str | None = N
     return target
 
 
-def _found(folder: Path, patterns: tuple[str, ...], needed: str, what: str) -> dict[str, Path]:
+def _found(folder: Path, patterns: tuple[str, ...], needed: tuple[str, ...], what: str) -> dict[str, Path]:
     """Name to path of the files that match."""
-    if not (folder / needed).is_file():
-        raise LabError(f"{files.short(folder)} has no {needed}: give the folder of {what}.")
+    for name in needed:
+        if not (folder / name).is_file():
+            raise LabError(f"{files.short(folder)} has no {name}: give the folder of {what}.")
     return {file.name: file.resolve() for pattern in patterns for file in folder.glob(pattern)}
 
 

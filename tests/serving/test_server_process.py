@@ -156,6 +156,9 @@ def test_an_adapter_is_served_with_its_base_beside_it(tmp_path):
     for folders_of in ((tmp_path, None), (tiny_base.FOLDER, tmp_path)):
         with pytest.raises(LabError, match="config.json: give the folder of a"):
             folders.lay_out(tmp_path / "other", *folders_of)
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()  # the server would answer 500
+    with pytest.raises(LabError, match="no adapter_model.safetensors: give the folder of an adapter"):
+        folders.lay_out(tmp_path / "other", tiny_base.FOLDER, tmp_path / "adapter")
     assert not (tmp_path / "other").exists()
     with pytest.raises(LabError, match="Cannot write"):
         folders.lay_out(served / "base", tiny_base.FOLDER)
