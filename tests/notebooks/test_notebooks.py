@@ -70,7 +70,7 @@ def test_student_stubs_count_as_not_attempted(path):
     sources = [c.source for c in code_cells(path) if ".check(" in c.source]
     assert sources
     imports = (
-        "from pathlib import Path\nimport torch\nfrom torch import nn\n"
+        "from collections.abc import Callable\nfrom pathlib import Path\nimport torch\nfrom torch import nn\n"
         f"from labsupport.notebooks.nb{path.stem} import exercises\n"
     )
     for source in sources:
