@@ -10,12 +10,13 @@ import torch
 
 from labsupport.evaluation import general_text
 from labsupport.format_runs import prompt_formats
+from labsupport.merge_runs import training
 from labsupport.models import chat
 from labsupport.models.modes import evaluation_mode
 from labsupport.tasks import facts, general, tickets
 from labsupport.training import prefixes
 
-BATCH = 8
+BATCH = training.BATCH
 TICKETS = 256
 FACTS, EPOCHS = 40, 12  # 60 steps, after which nearly all of them are stored
 
@@ -95,34 +96,14 @@ def trainer(adapted, tokenizer, order: list[Batch], seed: int):
     """An SFTTrainer that takes the batches as they come, as `training.trainer` is set for the rest."""
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
-    from labsupport.core import files, profiles, upstream
+    from labsupport.core import upstream
 
     upstream.score_only_labels()
-    profile = profiles.current()
     result = SFTTrainer(
         model=adapted,
-        args=SFTConfig(
-            output_dir=str(files.RUNS / "trainer"),
-            learning_rate=profile.learning_rate,
-            max_steps=len(order),
-            lr_scheduler_type="cosine",
-            warmup_steps=0.1,
-            adam_beta1=0.6,
-            adam_beta2=0.95,
-            per_device_train_batch_size=BATCH,
-            train_sampling_strategy="sequential",
-            max_length=profile.max_length,
-            activation_checkpointing=False,
-            use_cpu=True,
-            bf16=True,
-            logging_steps=1,
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            seed=seed,
-        ),
+        args=training.settings(len(order), seed, train_sampling_strategy="sequential"),
         train_dataset=Dataset.from_list([row for batch in order for row in batch]),
         processing_class=tokenizer,
     )

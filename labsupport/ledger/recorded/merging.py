@@ -31,10 +31,8 @@ def into_four_bits() -> str:
     """What PEFT's merge into the 4-bit base leaves of the update, by its size."""
     parts = []
     for steps, scale in reading.conditions(record()):
-        size, kept = (
-            reading.relative(record(), steps, scale),
-            reading.survival(record(), "in place", steps, scale),
-        )
+        size = reading.relative(record(), steps, scale)
+        kept = reading.survival(record(), "in place", steps, scale)
         parts.append(f"{100 * kept['kept']:.1f} % of dW at |dW| {100 * size:.2f} % of |W|")
     return f"merge_and_unload() on NF4 runs; kept: {', '.join(parts)}"
 
