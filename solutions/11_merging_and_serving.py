@@ -572,10 +572,10 @@ def adapted(**more):
 bare, with_dora = base_model.load(dtype="float32", device="cpu")[0], adapted(use_dora=True)
 ways = {"base": bare, "LoRA beside": adapted(), "DoRA beside": with_dora}
 ways["merged"] = adapted().merge_and_unload()
-seconds = speed.seconds_a_token(ways, prompt_tokens=64, tokens=4, rounds=3)
+seconds = speed.seconds_a_token(ways, prompt_tokens=16, tokens=8, rounds=4)
 times = {way: taken / seconds["base"] for way, taken in seconds.items()}
 with DoraCaching():  # PEFT keeps B A and the rows' lengths from one token to the next
-    cached = speed.seconds_a_token({"base": bare, "DoRA": with_dora}, prompt_tokens=64, tokens=4, rounds=2)
+    cached = speed.seconds_a_token({"base": bare, "DoRA": with_dora}, prompt_tokens=16, tokens=8, rounds=3)
 times["DoRA beside, cached"] = cached["DoRA"] / cached["base"]
 predictions.compare(guess_lora, times["LoRA beside"], "times")
 predictions.compare(guess_dora, times["DoRA beside"], "times")
@@ -589,15 +589,16 @@ Table(
 # (Processor time, one thread, float32, one reply at a time. A tenth more or less is noise, and a card is
 # another matter.)
 #
-# LoRA costs more than the 3.6 % that its operations say: in five runs of this cell 1.06 to 1.4 times the
-# base. Probably it is the calls: one token is a matrix times a vector, over in a moment, and beside it each
-# of 210 layers makes two more products, a scaling and an addition.
+# LoRA costs more than the 3.6 % that its operations say: in seven runs 1.2 to 1.4 times the base. Probably
+# it is the calls: one token is a matrix times a vector, over in a moment, and beside it each of 210 layers
+# makes two more products, a scaling and an addition.
 #
 # And DoRA? It needs the length of every row of $W + sBA$, and PEFT multiplies $BA$ out for that at every
 # forward pass: 16 times as many operations as the layers themselves need for one token. Many tokens in one
 # pass share it (512 in the table below, on the tiny model, where rank 16 is a ninth of the weights), one
-# token pays alone. `DoraCaching` keeps it from token to token, for the memory of one more model. Merging
-# makes all of it vanish.
+# token pays alone. `DoraCaching` keeps it from token to token, for the memory of one more model. What is left
+# (in the same runs 1.4 to 1.6 times the base) is probably again the small calls, of which DoRA has more than
+# LoRA. Merging makes all of it vanish.
 
 # %% tags=["core", "claim-J6"]
 compared = experiments.published("method_comparison")
@@ -1056,7 +1057,7 @@ with server.running(place) as api:
 
 # %% tags=["core"]
 command = commands.vllm_serve(FOLDER / "adapter", base=str(base_folder), name="facts")
-print(command.replace(f"{files.ROOT}/", ""))
+print(command.replace(str(files.RUNS.resolve()), "runs"))  # yours shows whole paths
 
 # %% [markdown]
 # Written for vLLM 0.33.0 by reading its source; not run here. The base is the folder of unpacked NF4
