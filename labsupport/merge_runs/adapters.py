@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,22 +11,17 @@ from torch import Tensor
 from labsupport.core import files
 from labsupport.core.files import LabError
 from labsupport.models import lora
+from labsupport.run_folders.run_folder import ADAPTER, CONFIG, corrupt, json_object
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
 
 
 def deltas(folder: Path | str) -> dict[str, Tensor]:
     """Name of each layer, as in the bare model -> its update (alpha / rank) B A, (out, in) float32.
 
-    LabError for a folder that holds no adapter, and for one that is more than plain LoRA: DoRA's update
-    depends on the weight that it is merged into, rsLoRA divides by another number.
+    LabError as `plain`.
     """
-    tensors, config = opened(folder)
-    other = [name for name in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern") if config.get(name)]
-    if config.get("peft_type") != "LORA" or other:
-        what = ", ".join(other) or config.get("peft_type")
-        raise LabError(f"{files.short(Path(folder))} is no plain LoRA adapter ({what}): its dW is not s·B A.")
+    tensors, config = plain(folder)
     found = {}
     for name, A in tensors.items():
         if name.endswith(".lora_A.weight"):
@@ -47,7 +41,7 @@ def scaled(folder: Path | str, target: Path | str, factor: float) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(folder) / CONFIG, target / CONFIG)
     changed = {name: factor * tensor if ".lora_B." in name else tensor for name, tensor in tensors.items()}
-    save_file(changed, target / WEIGHTS)
+    save_file(changed, target / ADAPTER)
     return target
 
 
@@ -57,14 +51,30 @@ def shuffled(delta: Tensor, seed: int = 0) -> Tensor:
     return delta.flatten()[order].reshape(delta.shape)
 
 
+def plain(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
+    """`opened`, for an adapter that is LoRA and nothing more. LabError for any other: DoRA's update depends
+    on the weight that it is merged into, rsLoRA divides by another number, patterns give layers their own."""
+    tensors, config = opened(folder)
+    other = [name for name in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern") if config.get(name)]
+    if config.get("peft_type") != "LORA" or other:
+        what = ", ".join(other) or config.get("peft_type")
+        raise LabError(f"{files.short(Path(folder))} is no plain LoRA adapter ({what}): its dW is not s·B A.")
+    return tensors, config
+
+
 def opened(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
-    """The adapter's tensors by name, and its configuration. LabError if one of the two files is missing."""
+    """The adapter's tensors by name, and its configuration. LabError if one of the two files is missing or
+    damaged."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    if missing := [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]:
+    if missing := [name for name in (ADAPTER, CONFIG) if not (folder / name).is_file()]:
         raise LabError(
             f"{files.short(folder)} lacks {', '.join(missing)}: give a folder that save_pretrained of a "
             "PeftModel has written."
         )
-    return load_file(folder / WEIGHTS), json.loads((folder / CONFIG).read_text())
+    try:
+        return load_file(folder / ADAPTER), json_object(folder / CONFIG)
+    except (OSError, SafetensorError) as error:
+        raise corrupt(folder / ADAPTER, error) from error

@@ -25,8 +25,8 @@ Update = Callable[[str], Tensor]  # name of a layer, as in the bare model -> wha
 
 def of(folder: Path | str) -> Update:
     """A saved LoRA adapter's update, (alpha / rank) B A, multiplied out when it is asked for: its factors are
-    kept, which are 40 times smaller. LabError for a folder that holds no adapter."""
-    tensors, config = adapters.opened(folder)
+    kept, which are 40 times smaller. LabError as `adapters.plain`."""
+    tensors, config = adapters.plain(folder)
 
     def update(layer: str) -> Tensor:
         A, B = (tensors[f"{adapters.PREFIX}{layer}.lora_{side}.weight"].float() for side in "AB")

@@ -1,5 +1,7 @@
 """The routes to a merged model: what they say of the trained one, and that numbers alone say the same."""
 
+import re
+import shutil
 import warnings
 
 import pytest
@@ -91,6 +93,16 @@ def test_what_is_no_plain_adapter_is_refused(make_adapter, tmp_path):
         adapters.deltas(make_adapter(dora=True))
     with pytest.raises(LabError, match=r"lacks adapter_model\.safetensors"):
         adapters.scaled(tmp_path, tmp_path / "x", 1.0)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_damaged_adapter_is_named_in_one_line(adapter, tmp_path, name):
+    shutil.copytree(adapter, tmp_path / "mine")
+    with (tmp_path / "mine" / name).open("r+b") as file:
+        file.truncate(20)
+    with pytest.raises(LabError, match=re.escape(name)) as found:
+        adapters.deltas(tmp_path / "mine")
+    assert "\n" not in str(found.value)
 
 
 def test_trained_numbers_are_those_of_bitsandbytes(base):
