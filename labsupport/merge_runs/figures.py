@@ -36,28 +36,6 @@ def divergences(record: dict, title: str, steps: int = reading.STEPS, scale: flo
     return fig
 
 
-def survival(record: dict, title: str):
-    """Left how much of dW each route keeps over |dW| / |W|, right the cosine of the two. Filled marks: one
-    training at other strengths; open ones: trainings of other lengths; crosses: dW shuffled."""
-    fig, panels = plots.figure(2, height=3.6)
-    for axis, name in zip(panels, ("kept", "cosine"), strict=True):
-        for route in rounding.ROUTES:
-            colour, line = STYLES[route]
-            points = _points(record, route, name)
-            axis.plot(*zip(*[(x, y) for x, y, _ in points], strict=True), line, color=colour, lw=1)
-            for x, y, scaled in points:
-                axis.plot(x, y, "o", color=colour, ms=5, mfc=colour if scaled else "white")
-            shuffled = [(x, y) for x, y, _ in _points(record, route, name, "control")]
-            axis.plot(*zip(*shuffled, strict=True), "x", color=colour, ms=4)
-            axis.plot([], [], line, color=colour, label=reading.NAMES[route])
-        axis.set(ylim=(-0.05, 1.15))
-        sizes_below(axis)
-    panels[0].set(ylabel="share of dW kept", title=title)
-    panels[1].set(ylabel="cosine of dW and what is kept", title="How pure it is")
-    panels[1].legend(fontsize=7, loc="center right")
-    return fig
-
-
 def by_size(record: dict, title: str, split: str = "test_lookalike"):
     """KL from the trained model over |dW| / |W|. Lines and filled marks: one training at other strengths, a
     line a route; open marks: trainings of other lengths."""
@@ -87,15 +65,3 @@ def sizes_below(axis) -> None:
     ticks = [tick for tick in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30) if low <= tick <= high]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
-
-
-def _points(record: dict, route: str, name: str, kind: str = "survived") -> list[tuple[float, float, bool]]:
-    """(|dW| in percent of |W|, value, whether of the training that was scaled), the smallest update first."""
-    return [
-        (
-            100 * reading.relative(record, steps, scale),
-            reading.survival(record, route, steps, scale, kind)[name],
-            steps == reading.STEPS,
-        )
-        for steps, scale in reading.conditions(record)
-    ]

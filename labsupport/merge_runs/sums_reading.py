@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 
 from labsupport.core.tables import Table
 from labsupport.evaluation import intervals
@@ -90,15 +89,6 @@ def by_seed(record: dict, model: str, measure: str) -> list[float]:
         rows = of_rows(scores, measure)
         found.append(sum(rows) / (sum(scores["general"]["tokens"]) if measure == "kl" else len(rows)))
     return found
-
-
-def kept(record: dict, model: str, skill: str) -> float:
-    """Of what the skill's own adapter gains on the base, the share that a model has, mean over seeds: nats an
-    answer of "tickets", bits of "facts". 1 is the adapter alone, 0 the base; below 0 it is worse than the
-    base."""
-    measure = "nats" if skill == "tickets" else "bits"
-    base, ours, own = (by_seed(record, name, measure) for name in ("base", model, skill))
-    return statistics.fmean((x - b) / (o - b) for b, x, o in zip(base, ours, own, strict=True))
 
 
 # ---------------------------------------------------------------- the updates

@@ -242,12 +242,6 @@ def test_gaps_are_paired_so_that_seeds_do_not_blur_them(made):
     assert sums_reading.gap(made, "tickets + facts", "tickets", "kl") == pytest.approx((0.4, 0.4, 0.4))
 
 
-def test_what_is_kept_runs_from_the_base_to_the_single_adapter(made):
-    assert sums_reading.kept(made, "tickets + facts", "tickets") == pytest.approx(0.75)
-    assert sums_reading.kept(made, "tickets + facts", "facts") == pytest.approx(0.75)
-    assert sums_reading.kept(made, "tickets − facts", "facts") == pytest.approx(-1)
-
-
 def test_tables_say_what_was_measured(made):
     rows = {row[0]: row[1:] for row in sums_reading.table(made).rows}
     assert rows["tickets + facts"][1:] == ["50", "75 [75, 75]", "30.0", "0.5"]

@@ -92,6 +92,3 @@ def test_figures_show_every_way_and_size(record):
     lines = figures.by_size(record, "title").axes[0].get_lines()
     # of each route the strengths of one training, joined, and the other training beside them
     assert [len(line.get_xdata()) for line in lines] == [2, 1] * len(rounding.ROUTES)
-    kept, cosine = figures.survival(record, "title").axes
-    assert kept.get_xlabel() == cosine.get_xlabel() == "|dW| in % of |W|"
-    assert {y for line in cosine.get_lines() for y in line.get_ydata()} == {0.25}
