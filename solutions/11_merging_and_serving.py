@@ -340,22 +340,23 @@ headings = ["|ΔW| / |W| (%)", "in place in NF4", "float32 base, then NF4", "bfl
 Table(headings, lines, f"Kept of ΔW, and its cosine: {layer}")
 
 # %% [markdown]
-# The left column falls off a cliff. Merged in place, an update of 20 % of the weight is nearly all there; at
-# 6 % two thirds of it are left, at 2 % a seventh, and at 0.6 %, where ticket adapters of the 135M model lie,
-# a hundredth. Two things come together. Unpacked NF4 weights lie *exactly* on the levels of NF4, and an
-# update moves one to another level only if it reaches half-way. Near zero these levels are 0.08 of the
-# block's largest weight apart, and the largest of 64 is some 2.5 typical ones: half a step is a tenth of a
-# typical weight. An update of 1 % reaches that almost nowhere.
+# The column "in place" falls off a cliff. An update of 20 % of the weight is nearly all there; at 6 % two
+# thirds of it are left, at 2 % a seventh, and at 0.6 %, where ticket adapters of the 135M model lie, a
+# hundredth. Two things come together. Unpacked NF4 weights lie *exactly* on the levels of NF4, and an update
+# moves one to another level only if it reaches half-way. Near zero these levels are 0.08 of the block's
+# largest weight apart, and the largest of 64 is some 2.5 typical ones: half a step is a tenth of a typical
+# weight. An update of 1 % reaches that almost nowhere.
 #
-# The middle column is a different story, although it also ends in NF4: nothing is lost on average, but the
-# cosine falls. The float32 base does *not* lie on the levels. Some of its weights are just short of a
-# boundary, and for these a tiny push is enough. So of a hundred weights that should each rise by a hundredth
-# of a step, about one rises by a whole step, and the mean is right. The price is noise: some weights are
-# rounded another way than before. The distance from $W + \Delta W$ is what NF4's rounding always is, 9 % of
-# |W|, but a part of that rounding is another one than the adapter was trained beside.
+# "float32 base, then NF4" is a different story, although it also ends in NF4: 95 to 99 % of this layer's
+# update is there on average, but the cosine falls. The float32 base does *not* lie on the levels. Some of
+# its weights are just short of a boundary, and for these a tiny push is enough. So of a hundred weights that
+# should each rise by a hundredth of a step, about one rises by a whole step, and the mean is about right.
+# The price is noise: some weights are rounded another way than before. The distance from $W + \Delta W$ is
+# what NF4's rounding always is, 9 % of |W|, but a part of that rounding is another one than the adapter was
+# trained beside.
 #
-# bfloat16, right, has the same disease as the left column, at far smaller sizes (some seventy times, as
-# the explorer shows): a base that is kept in bfloat16 lies on bfloat16's numbers.
+# "bfloat16 base" has the same disease as "in place", at far smaller sizes (some seventy times, as the
+# explorer shows): a base that is kept in bfloat16 lies on bfloat16's numbers.
 #
 # ## Explorer: what a merge keeps
 #
@@ -365,7 +366,7 @@ Table(headings, lines, f"Kept of ΔW, and its cosine: {layer}")
 #
 # 1. NF4 to NF4. Before you move the size: at how many per cent of |W| is half of the update kept? How much is
 #    kept at 0.5 %, about where ticket adapters of the 135M model lie?
-# 2. Stay at 0.3 % and change the base to float32. All of the update is kept, and the cosine is near 0.1. How
+# 2. Set 0.3 % and change the base to float32. All of the update is kept, and the cosine is near 0.1. How
 #    can both be true, and which of the two tells you whether the merged model is still good?
 # 3. Keep the sum in bfloat16 and set 0.03 %. Why does a base in float32 or in NF4 keep what one in bfloat16
 #    loses?
@@ -427,18 +428,21 @@ reading.routes_table(record)
 #
 # Into the 16-bit base, as most guides have it, makes another model. Two replies of 48 are the same. It is no
 # bad model: on lookalike messages it loses some 0.2 nats an answer, fewer than these rows surely show
-# (0.32), on production messages 1.0. (For the scale: training gained 70. Notebook 08 found 0.2 and 0.9 with
-# other runs.) Its weights are 9 % of |W| from those that the adapter was trained beside. At this size of
-# update it makes no difference that could be seen whether that base is in float32 or in bfloat16. At a tenth
-# of it, where bfloat16 keeps half of the update, it does.
+# (0.32), on production messages 1.0 (`reading.routes_table(record, "test_production")` shows these). (For
+# the scale: training gained 70. Notebook 08 found 0.2 and 0.9 with other runs.) Its weights are 9 % of |W|
+# from those that the adapter was trained beside. At this size of update it makes no difference that could be
+# seen whether that base is in float32 or in bfloat16. At a tenth of it, where bfloat16 keeps half of the
+# update, it does in nats (the bfloat16 base loses 1.6 an answer against the trained model, and the float32
+# base *gains* 5.5, as `reading.routes_table(record, scale=0.1)` shows), and in divergence again hardly (0.36
+# and 0.38).
 #
 # In place no reply is the same, and of the 75 nats without an adapter 71 are left.
 #
 # Do not read the table as a ranking of quality. It says how near a model is to the one that was trained, and
-# that one is no master: 32 steps, right to the last token in 5 % of the messages. And "same replies" is a
-# strict measure. The last two rows have the very weights of the first and the third, only their products are
-# rounded to bfloat16, and a third of the replies change somewhere. So a first difference is no alarm.
-# Divergence and nats say how much it means.
+# that one is no master: 32 steps, right to the last token in 5 % of the lookalike messages. And "same
+# replies" is a strict measure. The last two rows hold the very weights of the first and the third, only each
+# product is computed in bfloat16, its factors and its result rounded, and a third of the replies change
+# somewhere. So a first difference is no alarm. Divergence and nats say how much it means.
 
 # %% tags=["core", "claim-J7"]
 title = "In place ends nearly as far off as no adapter"
@@ -456,28 +460,30 @@ plots.show(figures.divergences(record, title), alt)
 # on. Between that and in place lie twelve powers of ten.
 #
 # One row should surprise you: quantising the merged model to NF4 *again* brings it nearer to the trained one
-# than leaving it in 16 bits, a third of the divergence, and 12 of 48 replies instead of 2. What is left of
-# the update by each route says how.
+# than leaving it in 16 bits, a third of the divergence, and 12 of 48 replies instead of 2. (With the tiny
+# adapter above, whose update is some twenty times as large, it was the other way round: this route knew the
+# fewest symbols.) What is left of the update by each route says how.
 
 # %% tags=["core", "claim-J4"]
 reading.survival_table(record)
 
 # %% [markdown]
 # Read the last but one row. All of the update is there, buried in noise nearly six times its size (a cosine
-# of 0.17), and yet only 2 % of the codes differ from those of the NF4 base. So these weights are 4 % of |W|
-# from the trained model's, and those on the float32 base 9 %: most roundings are the ones that the adapter
-# was trained beside.
+# of 0.17). Six times 0.69 %: these weights are 4 % of |W| from the trained model's, and those on the float32
+# base 9 %. Only 2 % of the codes differ from those of the NF4 base: most roundings are the ones that the
+# adapter was trained beside.
 #
 # > **Guide 004 says**: merge in 16 bits, "then re-quantize for serving if needed".
 #
-# *It holds*: 99 % of what training gained is left, as it is in 16 bits. Of the two, the quantised model is
-# the nearer in divergence and replies; in nats it is better on production messages (0.5 lost, not 1.0) and
-# no better on lookalike ones (0.26 and 0.21). Nearest of all is the dequantised base.
+# *It holds* at this size of update: 99 % of what training gained is left, as it is in 16 bits. Of the two,
+# the quantised model is the nearer in divergence and replies; in nats it is better on production messages
+# (0.5 lost, not 1.0) and no better on lookalike ones (0.26 and 0.21). Nearest of all is the dequantised
+# base.
 #
-# In place, 1 % of the update is kept; the 0.0 % of the codes that change are 4 in 100,000. The last column
-# is a control: the same numbers shuffled in each matrix, which no training has put where they are. They are
-# kept just as well. So what survives is a matter of sizes and grids. Nothing in a trained update protects
-# it.
+# In place, 1 % of the update is kept, although of the NF4 codes only 4 in 100,000 change: a block's scale is
+# set anew, too, and that moves all of its weights a little. The last column is a control: the same numbers
+# shuffled in each matrix, which no training has put where they are. They are kept just as well. So what
+# survives is a matter of sizes and grids. Nothing in a trained update protects it.
 
 # %% tags=["core", "claim-J1"]
 reading.sizes_table(record)
@@ -496,18 +502,20 @@ plots.show(figures.by_size(record, title), alt)
 # > **Guides 001 and 004 say**: you cannot merge into a 4-bit base.
 #
 # *Wrong* as it stands, and good advice. PEFT merges, with a warning, and up to 2 % of |W| it keeps less than
-# 7 % of the update. (In PEFT's defence, the tiny adapter above, at 13 to 20 %, came out well.) Take the last
-# line of the table, though. Three times as strong, the merged model keeps a sixteenth of the update (and
-# noise half as long as all of it), and nearly nine tenths of what that, worse, model gains. And not merged
-# at all, a tenth of the adapter gains 32 nats of 70. So do not read the share that is kept as a share of the
-# effect: a model does not answer in proportion.
+# 7 % of the update. (In PEFT's defence, the tiny adapter above, at 16 % over all its layers, came out
+# well.) Take the last line of the table, though. Three times as strong, the merged model keeps a sixteenth
+# of the update (and noise half as long as all of it), and nearly nine tenths of what that, worse, model
+# gains on the base. And not merged at all, a tenth of the adapter gains 32 nats of 70. (Both gains are in
+# the record; the table has only losses.) So do not read the share that is kept as a share of the effect: a
+# model does not answer in proportion.
 #
 # In the figure, lines join one adapter at four strengths, open marks are the trainings of 8 and 64 steps. At
 # a tenth of its strength the adapter gains not half of its nats, and there another base changes most; at
 # full strength ten times less. Size is not all that differs along these lines: the fit to the tickets does,
-# too. At three times its strength, the only point beyond 1 %, every curve but in place's is higher again;
-# why was not tested. Nor what an adapter of another rank or task does, or a base that was published in 16
-# bits. The routes are a few lines of code each, and yours to try.
+# too. At three times its strength, the only point beyond 1 %, every curve but in place's is higher again
+# (the lowest is drawn at 1e-9, its values are smaller still); why was not tested. Nor what an adapter of
+# another rank or task does, or a base that was published in 16 bits. The routes are a few lines of code
+# each, and yours to try.
 
 # %% [markdown]
 # ## Merge before you evaluate?
@@ -545,13 +553,13 @@ expect("in float32 merging changes nothing", bool((merged32 - beside32).abs().ma
 Table(["logits", "largest difference", "mean", "other first choice"], lines, "Merged and beside the weights")
 
 # %% [markdown]
-# In float32 the two ways are the same to the fifth digit. In bfloat16 they differ, by as much from each
-# other as either does from float32: neither is the better one. And although a logit moves by up to 0.8, no
-# first choice changed here, because codes known by heart are far ahead of everything else. So "always merge
-# before you evaluate" is no rule. Evaluate *in the form and the number format* that you will serve, and if
-# you merge a QLoRA adapter, mind the base: another one moved the 135M model a hundred times further (KL
-# 0.03) than bfloat16 products do (0.0003). (Notebook 07 has the same comparison on tickets, where bfloat16
-# does flip some verdicts.)
+# In float32 the two ways are the same to the fifth digit. In bfloat16 they differ, by about as much from
+# each other as either does from float32: neither is the better one. And although a logit moves by up to
+# about 1, no first choice changed here, probably because codes known by heart are far ahead of everything
+# else. So "always merge before you evaluate" is no rule. Evaluate *in the form and the number format* that
+# you will serve, and if you merge a QLoRA adapter, mind the base: another one moved the 135M model a hundred
+# times further (KL 0.03) than bfloat16 products do (0.0003). (Notebook 07 has the same comparison on
+# tickets, where bfloat16 does flip some verdicts.)
 #
 # ## What it costs to answer
 #
@@ -616,7 +624,8 @@ Table(
 # > **Guides 001 and 002 say**: merged, LoRA has no overhead at inference.
 #
 # *It holds*: a merged model is the base with other numbers in it. That is said of a 16-bit base. Beside a
-# 4-bit base it is otherwise: merged without loss, the model has 16 bits, and four times the bytes.
+# 4-bit base it is otherwise: merged without loss, its linear layers have 16 bits again, nearly four times
+# the bytes.
 
 # %% [markdown]
 # ## Many adapters on one base
@@ -665,8 +674,10 @@ forward_mixed = exercises.mixed_forward.or_reference(mixed_forward)
 
 # %% [markdown]
 # PEFT does the same with `adapter_names`, as notebook 10 did it for a whole model, and so does vLLM, with
-# kernels of its own. (A name that no adapter has is an error there.) To change customers for the whole model
-# there is `set_adapter`. Here is your layer beside PEFT's, three customers in one batch and then one:
+# kernels of its own. (Ask a whole model of PEFT's for a name that no adapter has, and it raises an error. A
+# layer by itself, as below, passes over such a name: the row gets the base's product.) To change customers
+# for the whole model there is `set_adapter`. Here is your layer beside PEFT's, three customers in one batch
+# and then one:
 
 # %% tags=["core", "nbval-ignore-output"]
 adapters.scaled(FOLDER / "adapter", FOLDER / "weak", 0.5)  # another adapter of the same shapes
@@ -732,11 +743,12 @@ predictions.compare(guess, float(f"{known_after:.2g}"), "%")
 sums_reading.table(added)
 
 # %% [markdown]
-# Add them, with full weights. The sum knows the facts as their own adapter does and reads tickets 2 nats an
-# answer worse than the other does, where training gained 52. It does better than training one after the
-# other, which forgets 7 nats of the tickets for the facts, and ends 1.4 behind training on both. What it may
-# cost stands in the last column: on text about neither it moves further from the base than any model that
-# was trained. (That is distance, not yet harm.)
+# Add them, with full weights. The sum knows the facts nearly as well as their own adapter does, 98 % of the
+# symbols and not 100, and reads tickets 2 nats an answer worse than the other does, where training gained
+# 52. On tickets it does better than training one after the other, which forgets 7 nats of them for the facts
+# (and knows 100 % of these), and it ends 1.4 behind training on both. What it may cost stands in the last
+# column: on text about neither it moves further from the base than any model that was trained. (That is
+# distance, not yet harm.)
 #
 # Do not average. The mean reads tickets no better than the sum and loses half of the symbols. Most of that
 # is the halving: the facts at half their strength with nothing added know 59 %, in the mean 53.
@@ -798,9 +810,9 @@ lines = [[file.relative_to(FOLDER).as_posix(), f"{file.stat().st_size:,}"] for f
 Table(["file", "bytes"], lines, "The merged model on disk, and its adapter")
 
 # %% [markdown]
-# The weights came back bit for bit, and with the same attention so do the logits here. Which implementation
-# of attention computes is *not* in the files: `from_pretrained` chooses SDPA where it can, and the course
-# loads its models with the eager one.
+# With the same attention the logits come back bit for bit, as they would not with other weights. Which
+# implementation of attention computes is *not* in the files: `from_pretrained` chooses SDPA where it can,
+# and the course loads its models with the eager one.
 #
 # The adapter is a ninth of the model here, because the model is tiny: of Mistral-7B, rank 16 on all linear
 # layers is 84 MB beside 14.5 GB, both in 16 bits. That is one reason to keep adapters and not merged models.
@@ -964,9 +976,10 @@ for name in ("adapter", "dora"):
 # %% [markdown]
 # Nothing in its files keeps vLLM from serving the first. (*no-tokenizer* is worth a minute: an adapter that
 # brings the tokenizer it was trained with, and the template in it, can be checked against the base's.) But
-# on which base? Beside the published base it is the route "bfloat16 base", with that route's loss. What was
-# trained on NF4 is served beside the dequantised base, as here, or beside one that the server quantises as
-# training did. The second adapter vLLM refuses: merge it, or serve it with transformers.
+# on which base? Beside the published base in bfloat16 it is nearly the route "bfloat16 base": the sum is not
+# rounded there, but the base is the same other one. What was trained on NF4 is served beside the dequantised
+# base, as here, or beside one that the server quantises as training did. The second adapter vLLM refuses:
+# merge it, or serve it with transformers.
 #
 # Now with a server. It is asked twice: for the adapter, and by mistake for the base.
 
@@ -1008,9 +1021,9 @@ headings += ["seconds a reply, median", "to the first token", "lost"]
 Table(headings, lines, "transformers serve on this machine, 16 requests a line")
 
 # %% [markdown]
-# One after another, eight clients together get about what one gets, and each waits for the others. In one
-# batch they get several times as much, since one forward pass serves eight rows; a client alone gains
-# nothing by it. (The figures of so short a run vary. vLLM batches like this by itself.)
+# One after another, eight clients together get little more than one gets, and each waits for the others. In
+# one batch they get two to three times as much, since one forward pass serves eight rows; a client alone
+# gains nothing by it. (The figures of so short a run vary. vLLM batches like this by itself.)
 #
 # What happens to the others when a client goes away in the middle, and what does a client see when the server
 # dies? The base, asked for a code, writes on and on, which is what we need here. First a client that stays to
@@ -1047,8 +1060,8 @@ with server.running(place) as api:
 # you only want the whole text, and always give `max_tokens`.)
 #
 # A program that calls a server has to expect the other two lines. A stream that breaks off has given you
-# half an answer, and code that catches the error and keeps the text has an answer that no model gave.
-# `load.ask` keeps the text so far *and* the error, and counts only answers without one.
+# half an answer, and code that catches the error and keeps the text takes it for a whole one. `load.ask`
+# keeps the text so far *and* the error, and counts only answers without one.
 #
 # ### On a card: vLLM
 #
@@ -1068,8 +1081,9 @@ print(command.replace(str(files.RUNS.resolve()), "runs"))  # yours shows whole p
 # > **Guide 001 says**: served apart from the base, "only the active adapter needs to be loaded".
 #
 # *Imprecise*, and it undersells the thing: as many as you allow (`--max-loras`, 1 by default) are on the
-# card together, so that one batch can serve all of these, and the rest wait in memory. Ten adapters of rank
-# 16 on Mistral-7B are 0.84 GB in 16 bits, beside 14.5 GB for the base.
+# card together, so that one batch can serve all of these. How many stay in memory beside them is
+# `--max-cpu-loras`, by default no more than that; the rest are read from their files when they are asked
+# for. Ten adapters of rank 16 on Mistral-7B are 0.84 GB in 16 bits, beside 14.5 GB for the base.
 
 # %% [markdown]
 # ## llama.cpp: one file for a laptop
@@ -1102,7 +1116,8 @@ Table(["GGUF", "bytes", *same], lines, "llama.cpp beside transformers in float32
 # %% [markdown]
 # Template, ids and greedy replies are those of transformers. That float16 changes none of eight replies says
 # as little about float16 as above about bfloat16: codes known by heart are sure. What it does say is that
-# names, row order, tokenizer and template arrived as they should, and any of these would have shown at once.
+# names, row order, tokenizer and template arrived as they should: with one of them wrong, eight codes that
+# nobody could guess would hardly come out.
 #
 # (llama.cpp comes here as the package `xllamacpp`, which has wheels for Linux, macOS on Apple
 # silicon and Windows. The better known `llama-cpp-python` has to be compiled.)
