@@ -42,12 +42,10 @@ def folder_of_base(run) -> Path | None:
     for place in (Path.cwd(), ROOT):
         if (place / run.base / "config.json").is_file():
             return place / run.base
-    name = last_part(run.base)
-    if name == base_model.BUNDLED:
+    fetched = cached_folder(run.base) if hub.is_name(run.base) else None
+    if fetched is None and last_part(run.base) == base_model.BUNDLED:
         return Path(base_model.path(base_model.BUNDLED))
-    if hub.is_name(run.base):
-        return cached_folder(run.base)
-    return None
+    return fetched
 
 
 def last_part(name: str) -> str:

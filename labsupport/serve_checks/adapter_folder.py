@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ from types import SimpleNamespace
 from labsupport.core.files import LabError, first_line, short
 from labsupport.run_folders.base_of_run import PREFIX, folder_of_base
 from labsupport.run_folders.run_folder import ADAPTER, CONFIG, corrupt, json_object
+
+TEMPLATE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,17 @@ class Adapter:
         }
 
     @property
+    def layer_pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """`pairs` of single layers, whose shapes are rank and widths. The others are PEFT's for the
+        target_parameters of a stack of experts: (rank times experts, inputs), (outputs, rank times experts).
+        """
+        stacked = (".experts", ".experts.base_layer") if self.config.get("target_parameters") else ()
+        return {name: pair for name, pair in self.pairs.items() if not name.endswith(stacked)}
+
+    @property
     def rank(self) -> int:
         """The highest rank of any module."""
-        ranks = [pair[0].shape[0] for pair in self.pairs.values()]
+        ranks = [pair[0].shape[0] for pair in self.layer_pairs.values()]
         return max([self.config.get("r") or 0, *ranks, *(self.config.get("rank_pattern") or {}).values()])
 
     def rank_of(self, module: str) -> int:
@@ -110,6 +121,8 @@ def opened(folder: str | Path, base: str | None = None, limit: int = 16) -> Adap
     LabError, in one line: no such folder, no adapter in it, settings that are no JSON, damaged weights, a
     --base that is not here.
     """
+    from labsupport.models import base_model, hub
+
     folder = Path(folder)
     config = settings_in(folder)
     named = base or config.get("base_model_name_or_path") or None
@@ -119,7 +132,13 @@ def opened(folder: str | Path, base: str | None = None, limit: int = 16) -> Adap
             f"--base {base}: there is no model's folder of that name, with a config.json, and none in the "
             "hub's cache: correct it, or fetch the model first."
         )
-    return Adapter(folder, config, tensors_in(folder / ADAPTER), named, place, limit)
+    notes = []
+    if place is not None and hub.is_name(named) and place.name == base_model.BUNDLED:
+        notes.append(
+            f"The course's copy, rounded to 4 bits, stands in for {named}, which is not in the hub's cache: "
+            "replies of a server that has the original will differ. Give --base for the original."
+        )
+    return Adapter(folder, config, tensors_in(folder / ADAPTER), named, place, limit, notes)
 
 
 def settings_in(folder: Path) -> dict:
@@ -143,9 +162,33 @@ def settings_in(folder: Path) -> dict:
     if config.get("peft_type") == "LORA":
         for key in ("r", "lora_alpha"):
             value = config.get(key)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise LabError(f"{short(folder / CONFIG)} has {key} {value!r}: it must be a positive number.")
+            check_positive(folder, key, value)
+        for key in ("rank_pattern", "alpha_pattern"):
+            for pattern, value in (config.get(key) or {}).items():
+                check_expression(folder, key, pattern)
+                check_positive(folder, f"{key} {pattern!r}:", value)
+    if isinstance(config.get("target_modules"), str):
+        check_expression(folder, "target_modules", config["target_modules"])
+    if isinstance(config.get("modules_to_save"), str):
+        config["modules_to_save"] = [config["modules_to_save"]]
     return config
+
+
+def check_positive(folder: Path, key: str, value) -> None:
+    """LabError for what is no positive number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise LabError(f"{short(folder / CONFIG)} has {key} {value!r}: it must be a positive number.")
+
+
+def check_expression(folder: Path, key: str, text: str) -> None:
+    """LabError for what is no regular expression, which PEFT takes these for."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise LabError(
+            f"{short(folder / CONFIG)} has {key} {text!r}, which is no regular expression ({error}): "
+            'correct it; ".*" stands for any text.'
+        ) from None
 
 
 def tensors_in(path: Path) -> dict[str, Tensor]:
@@ -159,6 +202,8 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
             for name in file.keys():  # noqa: SIM118, the file is no dict
                 values = file.get_tensor(name)
                 kind = file.get_slice(name).get_dtype()
+                if values.is_floating_point() and values.dtype.itemsize == 1:
+                    values = values.float()  # float8, for which torch has neither of these two
                 finite = bool(torch.isfinite(values).all())
                 found[name] = Tensor(tuple(values.shape), kind, finite, not bool(values.any()))
     except (OSError, SafetensorError) as error:

@@ -21,6 +21,10 @@ ABSENT = {404, 405, 501}  # a server without this way of asking
 EXTRAS = {"return_token_ids": True, "repetition_penalty": 1.0}
 
 
+class NoList(LabError):
+    """A server answers, and lists no models."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What the server said. ids, prompt_ids: tokens of reply and prompt; None where it does not tell."""
@@ -34,15 +38,14 @@ class Server:
     """An OpenAI-compatible server at a URL, with or without /v1 at its end."""
 
     def __init__(self, url: str, key_variable: str | None = None):
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # an IPv6 address that is none
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise LabError(f"--url {url!r} is no address: it begins with http:// or https:// and a host.")
         self.url = url.rstrip("/").removesuffix("/v1")
-        self.headers = {"Content-Type": "application/json"}
-        if key_variable is not None:
-            if not os.environ.get(key_variable):
-                raise LabError(f"--key-variable {key_variable}: there is no such environment variable.")
-            self.headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
+        self.key = None if key_variable is None else key_in(key_variable)
         here = parts.hostname in ("localhost", "127.0.0.1", "::1")  # a proxy would look for it elsewhere
         self.opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
         self.plain = False  # whether it refused EXTRAS
@@ -53,7 +56,7 @@ class Server:
         status, found = self._ask("GET", "/v1/models")
         listed = found.get("data") if isinstance(found, dict) else None
         if status != 200 or not isinstance(listed, list):
-            raise LabError(
+            raise NoList(
                 f"{self.url}/v1/models answers with status {status} and no list of models: give "
                 "--served, the adapter's name there, if it is an OpenAI-compatible server."
             )
@@ -65,8 +68,11 @@ class Server:
         choice, whole = self._first(CHAT, {"messages": messages}, model, tokens)
         if choice is None:
             return None
-        text = (choice.get("message") or {}).get("content") or ""
-        return Reply(text, choice.get("token_ids"), whole.get("prompt_token_ids"))
+        message = choice.get("message")
+        text = message.get("content") if isinstance(message, dict) else message
+        if isinstance(text, list):  # of parts
+            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        return Reply(text or "", choice.get("token_ids"), whole.get("prompt_token_ids"))
 
     def complete(self, model: str, ids: list[int], tokens: int) -> Reply | None:
         """How it goes on after token ids, so that no template is involved; None where it cannot."""
@@ -86,7 +92,7 @@ class Server:
         if self._cannot(path, status, str(found).lower()):
             return None, {}
         choices = found.get("choices") if isinstance(found, dict) else None
-        if status != 200 or not choices or not isinstance(choices[0], dict):
+        if status != 200 or not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise LabError(f"{self.url}{path} answers with status {status}: {shortened(str(found), 200)}.")
         return choices[0], found
 
@@ -100,12 +106,13 @@ class Server:
     def _ask(self, method: str, path: str, body: dict | None = None):
         """(status, what came back as JSON, else as text). LabError where nobody answers."""
         content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
         try:
-            request = urllib.request.Request(self.url + path, content, self.headers, method=method)
-            with self.opener.open(request, timeout=SECONDS) as answer:
+            request = urllib.request.Request(self.url + path, content, headers, method=method)
+            if self.key is not None:
+                request.add_unredirected_header("Authorization", f"Bearer {self.key}")
+            with self._answer(request) as answer:
                 status, said = answer.status, answer.read()
-        except urllib.error.HTTPError as error:  # an answer, too
-            status, said = error.code, error.read()
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = getattr(error, "reason", error)
             if isinstance(why, TimeoutError):
@@ -114,12 +121,31 @@ class Server:
                 f"No server answers at {self.url} ({said_by(why)}): start it, or correct --url."
             ) from None
         if status in (401, 403):
+            if self.key is not None:
+                raise LabError(f"{self.url} refuses the key that --key-variable names: correct it.")
             raise LabError(f"{self.url} asks for a key: name the variable that holds it with --key-variable.")
         text = said.decode(errors="replace")
         try:
             return status, json.loads(text)
         except ValueError:
             return status, text
+
+    def _answer(self, request):
+        """What came back, an error of the server's included."""
+        try:
+            return self.opener.open(request, timeout=SECONDS)
+        except urllib.error.HTTPError as error:
+            return error
+
+
+def key_in(variable: str) -> str:
+    """The key that an environment variable holds. It is never shown."""
+    key = os.environ.get(variable, "").strip()  # read from a file it ends in a line break
+    if not key:
+        raise LabError(f"--key-variable {variable}: there is no such environment variable.")
+    if not (key.isascii() and key.isprintable()):
+        raise LabError(f"--key-variable {variable}: what it holds is no key, with other signs than ASCII's.")
+    return key
 
 
 def said_by(error) -> str:

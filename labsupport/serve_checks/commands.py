@@ -8,9 +8,7 @@ from pathlib import Path
 
 from labsupport.core.files import LabError, read_json, short
 from labsupport.serve_checks import vllm_facts
-from labsupport.serve_checks.adapter_folder import Adapter, opened
-
-TEMPLATE = "chat_template.jinja"
+from labsupport.serve_checks.adapter_folder import TEMPLATE, Adapter, opened
 
 
 def vllm_serve(folder: str | Path, base: str | None = None, name: str | None = None) -> str:
@@ -33,12 +31,20 @@ def written(adapter: Adapter, name: str | None = None) -> str:
         )
     name = name or adapter.folder.resolve().name
     options = [["vllm", "serve", base_for(adapter)], ["--enable-lora"]]
-    options += [["--lora-modules", f"{name}={adapter.folder.resolve()}"], ["--max-lora-rank", str(limit)]]
+    options += [["--lora-modules", as_module(name, str(adapter.folder.resolve()))]]
+    options += [["--max-lora-rank", str(limit)]]
     if own_template(adapter):
         options.append(["--chat-template", str((adapter.folder / TEMPLATE).resolve())])
     if penalties := neutral_penalties(adapter):
         options.append(["--override-generation-config", json.dumps(penalties)])
     return " \\\n    ".join(shlex.join(words) for words in options)
+
+
+def as_module(name: str, folder: str) -> str:
+    """An adapter as --lora-modules takes it: name=folder, or as JSON where vLLM would cut that elsewhere, at
+    the first "=", or take it for JSON, with a comma in it."""
+    simple = f"{name}={folder}"
+    return json.dumps({"name": name, "path": folder}) if "=" in name or "," in simple else simple
 
 
 def base_for(adapter: Adapter) -> str:

@@ -10,6 +10,7 @@ from labsupport.serve_checks.adapter_folder import Adapter
 SUBJECTS = (server_checks, weight_checks, base_checks, tokenizer_checks)
 # With these PEFT cannot load the adapter onto the base either, so there is nothing to compare replies with.
 HINDER = {"another-base", "foreign-layers", "unpaired-matrix", "rank-differs", "no-matrix", "not-finite"}
+HINDER |= {"tensor-names"}
 
 
 def lint(adapter: Adapter) -> Report:

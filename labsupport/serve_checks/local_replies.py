@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labsupport.core.files import LabError, first_line, short
+from labsupport.findings.finding import shortened
 from labsupport.serve_checks.adapter_folder import Adapter
 
 
@@ -42,12 +43,21 @@ class Model:
         self.ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
     def prompt_ids(self, messages: list[dict]) -> list[int]:
-        """Token ids of the messages by the chat template; without one, of the last message alone."""
-        if self.tokenizer.chat_template:
-            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
-                "input_ids"
-            ]
-        return self.tokenizer(messages[-1]["content"])["input_ids"]
+        """Token ids of the messages by the chat template; without one, of the last message alone. LabError
+        for messages that the template refuses."""
+        from jinja2 import TemplateError
+
+        last = messages[-1]["content"]
+        if not self.tokenizer.chat_template:
+            return self.tokenizer(last)["input_ids"]
+        try:
+            found = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        except TemplateError as error:
+            raise LabError(
+                f"The chat template refuses the prompt {shortened(last, 60)!r} ({first_line(error)[:150]}): "
+                "give other rows with --prompts."
+            ) from error
+        return found["input_ids"]
 
     def reply(self, messages: list[dict], tokens: int) -> Local:
         """The greedy reply to messages, of at most so many tokens."""
@@ -100,4 +110,9 @@ def base_of(adapter: Adapter):
         raise LabError(
             f"{short(adapter.base_folder)} does not fit the card beside what is there already: set "
             "LAB_PROFILE=cpu, which takes longer, or ask the server from another machine."
+        ) from error
+    except (ImportError, RuntimeError, ValueError, KeyError) as error:  # of a model of another kind
+        raise LabError(
+            f"{short(adapter.base_folder)} cannot be loaded here ({first_line(error)[:200]}), so there "
+            "are no replies to compare with: leave --url out, or give --base another copy of the model."
         ) from error

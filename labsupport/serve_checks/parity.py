@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from labsupport.core.files import LabError
 from labsupport.core.text import number
 from labsupport.findings.finding import Rule, gathered, hit_whole, shortened
 from labsupport.serve_checks import lint
 from labsupport.serve_checks.adapter_folder import Adapter
-from labsupport.serve_checks.client import Reply, Server, model_for
+from labsupport.serve_checks.client import NoList, Reply, Server, model_for
 from labsupport.serve_checks.local_replies import Local, Model
 
 # Two logits so close may change places by rounding: bfloat16 keeps 8 bits, so its numbers from 16 to 32 are
@@ -44,11 +43,13 @@ RULES = [NOT_APPLIED, PROMPT_DIFFERS, REPLY_DIFFERS, NEAR_TIE, SAYS_NOTHING]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One reply beside the adapter's own. way: "chat" or "completion" (after the same token ids). same:
-    whether they agree. ids_compared: by token ids, else by text. place: the first token that differs, None if
-    none does. gap: how far the logit of the server's token there lies below ours, None if unknown."""
+    """One reply beside the adapter's own. row: which of the prompts, from 0. way: "chat" or "completion"
+    (after the same token ids). same: whether they agree. ids_compared: by token ids, else by text. place: the
+    first token that differs, None if none does. gap: how far the logit of the server's token there lies below
+    ours, None if unknown."""
 
     prompt: str
+    row: int
     way: str
     same: bool
     same_prompt: bool | None
@@ -60,7 +61,7 @@ class Comparison:
     as_base: bool
 
 
-def compared(prompt: str, way: str, local: Local, reply: Reply, model: Model) -> Comparison:
+def compared(prompt: str, row: int, way: str, local: Local, reply: Reply, model: Model) -> Comparison:
     """Lay one reply beside ours. Without ids the server's text is turned into tokens to find the place."""
     by_ids = reply.ids is not None
     theirs = model.without_end(reply.ids) if by_ids else encoded(model, reply.text)
@@ -71,7 +72,7 @@ def compared(prompt: str, way: str, local: Local, reply: Reply, model: Model) ->
     text = model.decoded(theirs) if by_ids else reply.text
     as_base = not same and text.strip() == local.base_text.strip()
     same_prompt = None if reply.prompt_ids is None else reply.prompt_ids == local.prompt_ids
-    return Comparison(prompt, way, same, same_prompt, by_ids, place, gap, local.text, text, as_base)
+    return Comparison(prompt, row, way, same, same_prompt, by_ids, place, gap, local.text, text, as_base)
 
 
 def encoded(model: Model, text: str) -> list[int]:
@@ -102,7 +103,7 @@ def tested(adapter: Adapter, url: str, served: str | None, prompts, tokens: int,
     name = name_at(server, adapter, served)
     model = Model(adapter)
     found, locals_ = [], []
-    for messages in prompts:
+    for row, messages in enumerate(prompts):
         local = model.reply(messages, tokens)
         locals_.append(local)
         prompt = shortened(messages[-1]["content"], 60)
@@ -110,7 +111,7 @@ def tested(adapter: Adapter, url: str, served: str | None, prompts, tokens: int,
         completion = server.complete(name, local.prompt_ids, tokens)
         for way, reply in (("chat", chat), ("completion", completion)):
             if reply is not None:
-                found.append(compared(prompt, way, local, reply, model))
+                found.append(compared(prompt, row, way, local, reply, model))
     if not found:
         adapter.notes.append("Replies were not compared: the server has neither chat nor completions for it.")
     return found, findings(found, locals_), name
@@ -121,7 +122,7 @@ def name_at(server: Server, adapter: Adapter, served: str | None) -> str:
     name that was given is tried."""
     try:
         listed = server.models()
-    except LabError:
+    except NoList:
         if served is None:
             raise
         return served
@@ -136,9 +137,9 @@ def findings(comparisons: list[Comparison], locals_: list[Local]):
     # One reply that only looks like the base's may be chance; all that differ are not.
     wrong = [one for one in comparisons if not one.same]
     not_applied = bool(wrong) and all(one.as_base for one in wrong)
-    by_prompt = {one.prompt: one for one in comparisons if one.way == "completion"}
+    completions = {one.row: one for one in comparisons if one.way == "completion"}
     for one in comparisons:
-        completion = by_prompt.get(one.prompt)
+        completion = completions.get(one.row)
         of_template = one.way == "chat" and not one.same and completion is not None and completion.same
         if one.same_prompt is False or (one.same_prompt is None and of_template):
             why = "other token ids" if one.same_prompt is False else "only its completion of our ids agrees"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from labsupport.core.text import number
 from labsupport.findings.finding import Rule, hit_whole
 from labsupport.serve_checks import vllm_facts
@@ -42,6 +44,11 @@ EMBEDDING = Rule(
     "vLLM adapts embeddings and lm_head only of models whose code there says so, Llama's among them.",
     "Try it with --url, or merge the adapter.",
 )  # fmt: skip
+NAMES = Rule(
+    "tensor-names", "error",
+    "vLLM refuses tensors of these names, and PEFT leaves them out: the model would reply as the base does.",
+    "Take the adapter's name out (lora_A.default.weight is lora_A.weight), or save by save_pretrained.",
+)  # fmt: skip
 DORA = Rule("dora", "error", "vLLM refuses DoRA: it has no place for the magnitudes.", MERGE)
 BIAS = Rule("bias", "error", "vLLM refuses adapters with biases of their own.", MERGE)
 OTHER_LORA = Rule(
@@ -55,7 +62,9 @@ RSLORA = Rule(
     "Test the replies with --url.",
 )  # fmt: skip
 RULES = [NOT_LORA, RANK_ABOVE, RANK_BEYOND, SCALE_DIFFERS, WHOLE_MODULES, TOKENS, EMBEDDING, DORA, BIAS]
-RULES += [OTHER_LORA, RSLORA]
+RULES += [NAMES, OTHER_LORA, RSLORA]
+
+PART = re.compile(r"\.lora_([AB]\.(weight|bias)|embedding_[AB]|magnitude_vector(\.weight)?)$")  # PEFT's names
 
 
 def kind(adapter: Adapter):
@@ -101,6 +110,8 @@ def beside_pairs(adapter: Adapter):
         yield hit_whole(WHOLE_MODULES, f"modules_to_save is {', '.join(named)}")
     elif adapter.is_lora and (whole := [one for one in names if is_saved_whole(one)]):
         yield hit_whole(WHOLE_MODULES, f"{whole[0]} is saved, and modules_to_save does not name it")
+    if adapter.is_lora and (odd := [one for one in names if ".lora_" in one and not PART.search(one)]):
+        yield hit_whole(NAMES, f"{len(odd):,} of {len(names):,} tensors; the first: {odd[0]}")
     if config.get("use_dora") or any("lora_magnitude_vector" in name for name in names):
         yield hit_whole(DORA, "use_dora is set" if config.get("use_dora") else "there are magnitude vectors")
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
@@ -113,6 +124,7 @@ def is_saved_whole(name: str) -> bool:
     grew."""
     parts = name.split(".")
     known = ".lora_" in name or parts[-1] == "bias" or "trainable_tokens" in name
+    known = known or name.endswith(vllm_facts.PASSED_OVER)
     return not known and not any(one in parts for one in vllm_facts.KEPT_WHOLE)
 
 

@@ -5,10 +5,12 @@ A server has one tokenizer, the base model's: vLLM 0.33.0 does not look for one 
 
 from __future__ import annotations
 
-from labsupport.core.files import first_line, short
+from pathlib import Path
+
+from labsupport.core.files import first_line, read_json, short
 from labsupport.core.text import number
 from labsupport.findings.finding import Rule, hit_whole, shortened
-from labsupport.serve_checks.adapter_folder import Adapter
+from labsupport.serve_checks.adapter_folder import TEMPLATE, Adapter
 
 NONE = Rule(
     "no-tokenizer", "note",
@@ -23,7 +25,7 @@ NO_TEMPLATE = Rule(
 TEMPLATE_DIFFERS = Rule(
     "template-differs", "warning",
     "The server would use the base's template: the adapter then sees prompts unlike those of training.",
-    "Start the server with the adapter's template (--chat-template), as the command below does.",
+    "Start the server with the adapter's template: --chat-template and the path of a chat_template.jinja.",
 )  # fmt: skip
 VOCABULARY_DIFFERS = Rule(
     "vocabulary-differs", "error",
@@ -45,25 +47,36 @@ def compared(adapter: Adapter):
     if own is None:
         yield hit_whole(NONE, f"{short(adapter.folder)} holds no tokenizer")
     if own is not None and base is not None:
-        yield from differences(own, base)
+        yield from differences(own, base, adapter)
     known = [one for one in (own, base) if one is not None]
-    if known and not any(one.chat_template for one in known):
+    if base is not None and not any(one.chat_template for one in known):
         yield hit_whole(NO_TEMPLATE, "neither the adapter nor the base has a chat template")
 
 
-def differences(own, base):
-    """What differs between two tokenizers."""
+def differences(own, base, adapter: Adapter):
+    """What differs between the adapter's tokenizer and the base's."""
     mine, theirs = own.get_vocab(), base.get_vocab()
-    if mine != theirs:
-        other = [token for token, number in mine.items() if theirs.get(token) != number]
-        first = f"; the first: {shortened(other[0], 40)}" if other else ""
+    other = [token for token, number in mine.items() if theirs.get(token) != number]
+    if any(token != own.pad_token for token in other):  # padding is in no prompt
+        first = f"; the first: {shortened(other[0], 40)}"
         sizes = f"the adapter's has {number(len(mine))} tokens, the base's {number(len(theirs))}"
         yield hit_whole(VOCABULARY_DIFFERS, f"{sizes}; {number(len(other))} are not the base's{first}")
-    if own.eos_token != base.eos_token:
+    if own.eos_token != base.eos_token and own.eos_token_id not in ends_of(adapter.base_folder):
         yield hit_whole(EOS_DIFFERS, f"the adapter's is {own.eos_token}, the base's {base.eos_token}")
     if own.chat_template and own.chat_template != base.chat_template:
         said = "another one" if base.chat_template else "none"
-        yield hit_whole(TEMPLATE_DIFFERS, f"the adapter has a chat template, the base {said}")
+        file = adapter.folder / TEMPLATE
+        text = f"the adapter has a chat template, the base {said}"
+        if not file.is_file():
+            text += f"; it lies in tokenizer_config.json: write it into {TEMPLATE} for the server"
+        yield hit_whole(TEMPLATE_DIFFERS, text)
+
+
+def ends_of(base: Path) -> list:
+    """Token ids at which a server stops by the model's generation_config.json, beside its EOS."""
+    found = read_json(base / "generation_config.json")
+    ends = found.get("eos_token_id") if isinstance(found, dict) else None
+    return ends if isinstance(ends, list) else [ends]
 
 
 def tokenizer_in(folder, notes: list[str]):

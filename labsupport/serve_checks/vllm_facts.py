@@ -10,6 +10,8 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank takes
 DEFAULT_RANK = 16  # --max-lora-rank where it is not given
 DEFAULT_PORT = 8000
 KEPT_WHOLE = ("classifier", "score")  # the only modules_to_save that it takes
+# Copies of the base's own weights, which PEFT saves where these are adapted, and which it passes over.
+PASSED_OVER = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 
 # Of adapter_config.json it refuses these where they are set, and drops the others without a word.
 REFUSED = ("alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora")

@@ -65,7 +65,7 @@ def no_matrix(adapter: Adapter):
 
 def rank_differs(adapter: Adapter):
     """Matrices of another rank than the settings'."""
-    for module, (a, b) in adapter.pairs.items():
+    for module, (a, b) in adapter.layer_pairs.items():
         wanted = adapter.rank_of(module)
         if not a.shape[0] == b.shape[1] == wanted:
             text = f"A has {a.shape[0]} rows and B {b.shape[1]} columns, and the settings say rank {wanted}"
@@ -76,8 +76,9 @@ def targets_differ(adapter: Adapter):
     """Weights of no target, and targets without weights."""
     if adapter.config.get("target_modules") in (None, "all-linear"):
         return
+    stacked = set(adapter.pairs) - set(adapter.layer_pairs)  # which target_parameters names
     for module in adapter.matrices:
-        if not is_target(adapter.config, module):
+        if module not in stacked and not is_target(adapter.config, module):
             yield at(NOT_TARGETED, module, "target_modules does not name it")
     if not any(module in adapter.layers for module in adapter.matrices):
         return  # of another base, which is told elsewhere

@@ -63,11 +63,12 @@ def ask(client: openai.OpenAI, model: str, messages: list[dict], max_tokens: int
         options = {"max_tokens": max_tokens, "temperature": 0, "stream": True}
         with client.chat.completions.create(model=model, messages=messages, **options) as stream:
             for chunk in stream:
-                if text := chunk.choices[0].delta.content:
-                    first = first or time.perf_counter() - begin
-                    pieces.append(text)
+                for choice in chunk.choices:  # one, or none where a chunk is of usage alone
+                    if text := choice.delta.content:
+                        first = first or time.perf_counter() - begin
+                        pieces.append(text)
+                    ended = ended or choice.finish_reason is not None
                 tokens = chunk.usage.completion_tokens if chunk.usage else tokens
-                ended = ended or chunk.choices[0].finish_reason is not None
         error = "" if ended else "the stream ended before the answer did"
     except openai.OpenAIError as failure:
         error = f"{type(failure).__name__}: {failure}"

@@ -51,8 +51,7 @@ def served(client: openai.OpenAI, name: str, tokenizer, messages: list[dict], ma
     options = {"max_tokens": max_tokens, "temperature": 0, "stream": True}
     usage, pieces = None, []
     for chunk in client.chat.completions.create(model=name, messages=messages, **options):
-        if text := chunk.choices[0].delta.content:
-            pieces.append(text)
+        pieces += [choice.delta.content for choice in chunk.choices if choice.delta.content]
         usage = chunk.usage or usage
     if usage is None:
         raise LabError(f"The stream of {name!r} ended before the answer did: the server's log may say why.")

@@ -1,11 +1,14 @@
 """Replies of a server laid beside the adapter's own: which fault each kind of difference is."""
 
+import shutil
 import socket
+import threading
 
 import pytest
 from spoken_server import speaking
 
 from labsupport.core.files import LabError
+from labsupport.models import tiny_base
 from labsupport.serve_checks import adapter_folder, local_replies, parity
 from labsupport.serve_checks.client import Server, model_for
 from labsupport.serve_checks.prompts import BUILT_IN, prompts_for
@@ -145,8 +148,44 @@ def test_one_way_of_asking_is_enough_and_none_is_noted(good, model):
 
 def test_prompts_on_which_the_adapter_changes_nothing():
     locals_ = [local_replies.Local([1], [2], "a", [], "a")] * 2
-    agreeing = parity.Comparison("p", "chat", True, None, True, None, None, "a", "a", False)
+    agreeing = parity.Comparison("p", 0, "chat", True, None, True, None, None, "a", "a", False)
     assert [one.rule.id for one in parity.findings([agreeing], locals_)] == ["prompts-too-easy"]
+
+
+def test_prompts_that_look_alike_are_not_mistaken_for_each_other():
+    def one(row, way, same):
+        return parity.Comparison(
+            "same ends", row, way, same, None, False, None if same else 0, 9.0, "a", "b", False
+        )
+
+    locals_ = [local_replies.Local([1], [2], "a", [], "b")] * 2
+    # Of the first row both ways differ: other weights. Of the second neither does.
+    rows = [
+        one(0, "chat", False),
+        one(0, "completion", False),
+        one(1, "chat", True),
+        one(1, "completion", True),
+    ]
+    assert [found.rule.id for found in parity.findings(rows, locals_)] == ["reply-differs"]
+
+
+def test_a_prompt_that_the_template_refuses_is_named(good):
+    import copy
+
+    model = copy.copy(local_replies.Model(adapter_folder.opened(good)))
+    model.tokenizer = copy.deepcopy(model.tokenizer)
+    model.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(LabError, match=r"refuses the prompt 'Hello' \(System role not supported\)"):
+        model.prompt_ids([{"role": "user", "content": "Hello"}])
+
+
+def test_a_base_that_cannot_be_loaded_is_said_in_one_line(good, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base.FOLDER, folder)
+    (folder / "config.json").write_text('{"model_type": "no-such-family"}')
+    with pytest.raises(LabError, match="cannot be loaded here") as caught:
+        local_replies.Model(adapter_folder.opened(good, base=str(folder)))
+    assert "\n" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- which model, which server
@@ -167,7 +206,7 @@ def test_the_servers_name_for_the_adapter(good):
         chosen({"id": "x"}, wanted="z")
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/", "http://", ""])
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/", "http://", "http://[::1", ""])
 def test_addresses_that_are_none(url):
     with pytest.raises(LabError, match="is no address"):
         Server(url)
@@ -193,6 +232,56 @@ def test_servers_that_do_not_speak_the_protocol():
         Server(url).chat("m", [], 4)
 
 
+def test_a_key_that_is_refused_is_not_called_missing(good, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "wrong")
+    keys = adapter_folder.opened(good)
+    with speaking(lambda path, body: (401, {})) as url:
+        with pytest.raises(LabError, match="refuses the key that --key-variable names"):
+            Server(url, "MY_KEY").models()
+        with pytest.raises(LabError, match="asks for a key"):  # and with a name given, too, before any reply
+            parity.tested(keys, url, "tuned", [], TOKENS, None)
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ({"message": {"content": "hi"}}, "hi"),
+        ({"message": "hi"}, "hi"),
+        ({"message": {"content": [{"type": "text", "text": "h"}, {"text": "i"}]}}, "hi"),
+        ({"message": {"content": None}}, ""),
+    ],
+)
+def test_a_proxys_forms_of_a_reply_are_read(choice, text):
+    with speaking(lambda path, body: (200, {"choices": [choice]})) as url:
+        assert Server(url).chat("m", [], 4).text == text
+
+
+@pytest.mark.parametrize("said", [{"choices": {"0": {}}}, {"choices": []}, "hello", {}])
+def test_answers_without_a_reply_are_one_line(said):
+    with (
+        speaking(lambda path, body: (200, said)) as url,
+        pytest.raises(LabError, match="answers with status 200"),
+    ):
+        Server(url).chat("m", [], 4)
+
+
+def test_an_error_that_breaks_off_is_one_line():
+    """A proxy that says 502, promises 100 bytes and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as torn:
+        thread = threading.Thread(target=hang_up, args=(torn,), daemon=True)
+        thread.start()
+        with pytest.raises(LabError, match="No server answers"):
+            Server(f"http://127.0.0.1:{torn.getsockname()[1]}").models()
+        thread.join()
+
+
+def hang_up(server):
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 100\r\n\r\nsorry")
+
+
 def test_a_server_that_says_nothing_is_not_waited_for_without_end(monkeypatch):
     monkeypatch.setattr("labsupport.serve_checks.client.SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -203,10 +292,14 @@ def test_a_server_that_says_nothing_is_not_waited_for_without_end(monkeypatch):
 
 def test_the_key_is_taken_from_the_variable_that_is_named(monkeypatch):
     monkeypatch.setenv("MY_KEY", "abc")
-    assert Server("http://localhost", "MY_KEY").headers["Authorization"] == "Bearer abc"
-    assert "Authorization" not in Server("http://localhost").headers
-    with pytest.raises(LabError, match="--key-variable NO_KEY"):
-        Server("http://localhost", "NO_KEY")
+    assert Server("http://localhost", "MY_KEY").key == "abc" and Server("http://localhost").key is None
+    monkeypatch.setenv("MY_KEY", "abc\n")  # as a file of one line is read
+    assert Server("http://localhost", "MY_KEY").key == "abc"
+    for name, value in (("NO_KEY", ""), ("MY_KEY", "ab\ncd")):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(LabError, match=f"--key-variable {name}") as caught:
+            Server("http://localhost", name)
+        assert "cd" not in str(caught.value)
 
 
 def test_a_card_that_the_server_fills_is_said_in_one_line(good, monkeypatch):

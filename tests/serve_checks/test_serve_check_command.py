@@ -112,6 +112,16 @@ def test_the_line_for_vllm_holds_base_adapter_and_rank(good, tmp_path):
     assert f"mine={hub}" in words(hub, None, "mine")
 
 
+@pytest.mark.parametrize("name", ["lr=2e-4", "epoch=3,step=100", "a,b"])
+def test_a_folder_with_signs_that_vllm_would_cut_at_is_given_as_json(good, tmp_path, name):
+    """vLLM cuts name=path at the first "=", and takes what has a comma in it for JSON."""
+    folder = copied(good, tmp_path / name)
+    (given,) = [word for word in shlex.split(vllm_serve(folder)) if name in word]
+    assert json.loads(given) == {"name": name, "path": str(folder)}
+    plain = f"mine={folder}" in shlex.split(vllm_serve(folder, name="mine"))
+    assert plain == ("," not in name)
+
+
 def test_the_line_for_vllm_brings_a_template_of_its_own_and_takes_penalties_back(good, tmp_path):
     import shutil
 

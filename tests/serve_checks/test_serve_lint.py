@@ -1,13 +1,16 @@
 """Each check of `lab.py serve-check` finds its fault in a spoiled adapter, and nothing in a sound one."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from made_adapters import SETTINGS, WEIGHTS, base, copied, made, respun
+from safetensors.torch import load_file
 
 from labsupport.core.files import LabError
 from labsupport.models import tiny_base
+from labsupport.run_folders import base_of_run
 from labsupport.serve_checks import adapter_folder, lint
 
 
@@ -160,6 +163,61 @@ def test_a_whole_matrix_that_the_settings_do_not_name(good, tmp_path):
     assert "embed_tokens" in ids(respun(good, tmp_path / "a", grow))["whole-modules"][0]
 
 
+def test_names_that_hold_the_adapters_name(good, tmp_path):
+    """As a state dict has them: PEFT would insert the name once more, and load nothing."""
+
+    def rename(tensors):
+        for name in list(tensors):
+            tensors[name.replace(".weight", ".default.weight")] = tensors.pop(name)
+
+    found = ids(respun(good, tmp_path / "a", rename))
+    assert set(found) == {"tensor-names"} and "lora_A.default.weight" in found["tensor-names"][0]
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT warns of tied weights
+def test_the_bases_own_matrix_beside_an_adapted_head_is_passed_over(tmp_path):
+    folder = made(tmp_path / "a", target_modules=["q_proj", "lm_head"])
+    assert any(name.endswith("lm_head.base_layer.weight") for name in load_file(folder / WEIGHTS))
+    assert set(ids(folder)) == {"embedding-lora"}
+
+
+EXPERTS = "base_model.model.model.layers.0.mlp.experts"
+
+
+def test_stacked_experts_have_the_rank_times_their_number(good, tmp_path):
+    """As PEFT saves LoRA of target_parameters: rank 4, 32 experts."""
+
+    def stack(tensors):
+        for place in (EXPERTS, f"{EXPERTS}.base_layer"):
+            tensors[f"{place}.lora_A.weight"] = torch.ones(128, 16)
+            tensors[f"{place}.lora_B.weight"] = torch.ones(16, 128)
+
+    folder = respun(good, tmp_path / "a", stack)
+    assert {"rank-differs", "not-targeted", "foreign-layers", "rank-above-limit"} == set(ids(folder))
+    parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    assert ids(copied(folder, tmp_path / "b", target_parameters=parameters)) == {}
+
+
+def test_experts_one_by_one_are_not_foreign_where_the_model_stacks_them(good, tmp_path):
+    def add(tensors):
+        for name in (f"{EXPERTS}.0.gate_proj", EXPERTS.replace("experts", "gate")):
+            tensors[f"{name}.lora_A.weight"] = torch.ones(4, 16)
+            tensors[f"{name}.lora_B.weight"] = torch.ones(16, 4)
+
+    folder = respun(good, tmp_path / "a", add)
+    assert set(ids(folder)) == {"not-targeted"}
+    targets = r".*\.(q_proj|v_proj|mlp\.gate|experts\.0\.gate_proj)"
+    assert ids(copied(folder, tmp_path / "b", target_modules=targets)) == {}
+
+
+def test_an_adapter_in_float8_is_read(good, tmp_path):
+    def narrow(tensors):
+        for name in tensors:
+            tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+
+    assert ids(respun(good, tmp_path / "a", narrow)) == {}
+
+
 # ---------------------------------------------------------------- the base
 
 
@@ -171,8 +229,21 @@ def test_how_the_base_is_named(good, tmp_path):
     assert set(ids(hub)) == {"base-not-here"}
     relative = copied(good, tmp_path / "d", base_model_name_or_path="data/tiny_base")
     assert ids(relative) == {}  # the note that it is a folder, which `ids` leaves out
+    old = copied(good, tmp_path / "e", base_model_name_or_path="gpt2")  # a name of the hub, of before owners
+    assert set(ids(old)) == {"base-not-here"}
     nameless = copied(good, tmp_path / "c", base_model_name_or_path=None)
     assert set(ids(nameless)) == {"base-not-named"}
+
+
+def test_the_courses_copy_in_place_of_a_base_of_that_name_is_noted(good, tmp_path, monkeypatch):
+    name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    folder = copied(good, tmp_path / "a", base_model_name_or_path=name)
+    opened = adapter_folder.opened(folder)
+    assert opened.base_folder.name == name.split("/")[1].lower()
+    assert f"stands in for {name}" in opened.notes[0]
+    monkeypatch.setattr(base_of_run, "cached_folder", lambda name: tiny_base.FOLDER)
+    opened = adapter_folder.opened(folder)
+    assert opened.base_folder == tiny_base.FOLDER and opened.notes == []
 
 
 @pytest.fixture(scope="module")
@@ -246,18 +317,59 @@ def test_tokenizers_that_are_not_the_bases(good, tmp_path):
     def speak(tokenizer):
         tokenizer.chat_template = "{{ messages[0]['content'] }}"
 
-    assert set(ids(saved_with(good, tmp_path / "c", speak))) == {"template-differs"}
+    spoken = saved_with(good, tmp_path / "c", speak)
+    assert ids(spoken) == {"template-differs": ["the adapter has a chat template, the base another one"]}
+    settings = json.loads((spoken / "tokenizer_config.json").read_text())
+    settings["chat_template"] = (spoken / "chat_template.jinja").read_text()
+    (spoken / "tokenizer_config.json").write_text(json.dumps(settings))
+    (spoken / "chat_template.jinja").unlink()
+    assert "write it into chat_template.jinja" in ids(spoken)["template-differs"][0]
+
+
+def test_tokenizers_that_differ_without_harm(good, tmp_path):
+    def pad(tokenizer):
+        tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+
+    assert ids(saved_with(good, tmp_path / "a", pad)) == {}
+
+    base_folder = (
+        tmp_path / "base"
+    )  # has a token that the adapter's lacks, and stops at the adapter's EOS, too
+    shutil.copytree(tiny_base.FOLDER, base_folder)
+
+    def add(tokenizer):
+        tokenizer.add_tokens(["<later>"])
+
+    added = saved_with(good, tmp_path / "b", add)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(added / name, base_folder / name)
+    assert ids(good, base=str(base_folder)) == {}
+
+    def stop(tokenizer):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(7)
+
+    stops = saved_with(good, tmp_path / "c", stop)
+    assert "eos-differs" in ids(stops, base=str(base_folder))
+    (base_folder / "generation_config.json").write_text('{"eos_token_id": [2, 7]}')
+    assert "eos-differs" not in ids(stops, base=str(base_folder))
 
 
 def test_no_tokenizer_and_no_template(good, tmp_path):
-    import shutil
-
     bare = made(tmp_path / "a", tokenizer=False)
     assert set(ids(bare)) == {"no-tokenizer"}
     mute = tmp_path / "base"
     shutil.copytree(tiny_base.FOLDER, mute)
     (mute / "chat_template.jinja").unlink()
     assert set(ids(bare, base=str(mute))) == {"no-tokenizer", "no-template"}
+
+    def silence(tokenizer):
+        tokenizer.chat_template = None
+
+    apart = saved_with(good, tmp_path / "b", silence)
+    (apart / "chat_template.jinja").unlink(missing_ok=True)
+    assert "no-template" in ids(apart, base=str(mute))
+    elsewhere = copied(apart, tmp_path / "c", base_model_name_or_path="nobody/no-such-model")
+    assert set(ids(elsewhere)) == {"base-not-here"}  # whose template nobody has seen
 
 
 # ---------------------------------------------------------------- bad input
@@ -291,6 +403,24 @@ def test_files_that_are_damaged(good, tmp_path):
     (torn / SETTINGS).write_text('{"peft_type": "LORA", "r": ')
     assert f"{SETTINGS} is not JSON" in refused(torn)
     assert "has r 0: it must be a positive number" in refused(copied(good, tmp_path / "c", r=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rank_pattern": {"q_proj": "4"}}, "has rank_pattern 'q_proj': '4': it must be a positive number"),
+        ({"alpha_pattern": {"q_proj": None}}, "has alpha_pattern 'q_proj': None: it must be"),
+        ({"rank_pattern": {"q_proj(": 4}}, "has rank_pattern 'q_proj(', which is no regular expression"),
+        ({"target_modules": "*.q_proj"}, "has target_modules '*.q_proj', which is no regular expression"),
+    ],
+)
+def test_settings_that_peft_could_not_read(good, tmp_path, settings, said):
+    assert said in refused(copied(good, tmp_path / "a", **settings))
+
+
+def test_a_single_module_saved_whole_is_named_as_it_is(good, tmp_path):
+    found = ids(copied(good, tmp_path / "a", modules_to_save="lm_head"))
+    assert found["whole-modules"] == ["modules_to_save is lm_head"]
 
 
 def test_a_base_that_was_asked_for_and_is_not_here(good):
