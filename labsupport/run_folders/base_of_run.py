@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from labsupport.core.files import ROOT, LabError, first_line, read_json, short
@@ -96,7 +97,7 @@ def check_fits(run, named: bool) -> None:
             f"{short(folder)} it has {theirs[0]} x {theirs[1]}. The adapter is of another base model: give "
             "its own with --model."
         )
-    if len(absent) == len(adapter):
+    if len(absent) == len(adapter) and not any(is_stored(name, stored(folder)) for name in absent):
         raise LabError(
             f"{short(run.place)}: the adapter's modules, such as {absent[0]}, are not in {short(folder)}: "
             "give its own base model with --model."
@@ -135,6 +136,23 @@ def base_shapes(folder: Path) -> dict[str, tuple[int, int]]:
             if name.endswith(".weight") and len(shape) == 2 and entry.get("dtype") not in NOT_PLAIN:
                 shapes[name.removesuffix(".weight")] = tuple(shape)
     return shapes
+
+
+def stored(folder: Path) -> set[str]:
+    """`tail` of each module of the model's files, in whatever format its numbers are."""
+    files = sorted(folder.glob("model*.safetensors"))
+    return {tail(name.rpartition(".")[0]) for file in files for name in header(file)}
+
+
+def tail(module: str) -> str:
+    """A module's name from its layer's number on: files name what is before it otherwise than modules, those
+    of GPT-2 and of models that see pictures, for two."""
+    return re.sub(r"^\D*(?=\d+\.)", "", module)
+
+
+def is_stored(module: str, names: set[str]) -> bool:
+    """Whether `stored` has a module or parts of it."""
+    return tail(module) in names or any(one.startswith(f"{tail(module)}.") for one in names)
 
 
 def header(path: Path) -> dict:

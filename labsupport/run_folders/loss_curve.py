@@ -54,10 +54,21 @@ class Curve:
         return half > 0 and statistics.fmean(self.losses[half:]) > statistics.fmean(self.losses[:half])
 
     @property
+    def window(self) -> int:
+        """Lines of which `peak` takes means: three or, of many, a twentieth."""
+        return max(3, len(self.losses) // 20)
+
+    @property
     def peak(self) -> float:
-        """The highest mean of three lines in a row after the first."""
-        threes = [statistics.fmean(self.losses[i : i + 3]) for i in range(1, len(self.losses) - 2)]
-        return max(threes, default=max(self.losses))
+        """The highest mean of a window of lines in a row after the first line."""
+        places = range(1, len(self.losses) - self.window + 1)
+        means = [statistics.fmean(self.losses[i : i + self.window]) for i in places]
+        return max(means, default=max(self.losses))
+
+    @property
+    def peak_doubt(self) -> float:
+        """By how much `peak` may lie above `begin` by chance (four standard errors: it is the highest)."""
+        return 4 * self.noise * math.sqrt(1 / max(1, len(self.losses) // 20) + 1 / self.window)
 
     @property
     def bend(self) -> float | None:

@@ -233,6 +233,10 @@ def state_of(run: RunFolder, places: list[Path]) -> dict:
     log = state.get("log_history")
     if not isinstance(log, list) or not all(isinstance(line, dict) for line in log):
         raise LabError(f"{short(place / STATE)} has no log_history: it is not the trainer's.")
+    for line in log:
+        for name, value in line.items():
+            if isinstance(value, str) and value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+                line[name] = float(value)  # as programs write it that keep to JSON
     if not any("loss" in line for line in log):
         run.notes.append("The log holds no training loss, so it was not checked: set logging_steps lower.")
     return state
@@ -246,9 +250,14 @@ def take_adapter(run: RunFolder) -> None:
 
     try:
         with safe_open(run.place / ADAPTER, "pt") as file:
-            file.keys()
+            empty = [name for name in file.keys() if 0 in file.get_slice(name).get_shape()]  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise corrupt(run.place / ADAPTER, error) from error
+    if empty:
+        raise LabError(
+            f"{short(run.place / ADAPTER)} holds no numbers for {empty[0]}: DeepSpeed ZeRO-3 saves it so "
+            "where the parts are not gathered. Set stage3_gather_16bit_weights_on_model_save, and save again."
+        )
     if not (run.place / CONFIG).is_file():
         raise LabError(f"{short(run.place)} holds {ADAPTER} without {CONFIG}: PEFT writes both; copy both.")
     run.adapter_config = json_object(run.place / CONFIG)
@@ -278,6 +287,9 @@ def take_settings(run: RunFolder, places: list[Path], config) -> None:
         run.files["settings"] = given
         run.arguments = recipe.read(given).given | run.arguments
     run.arguments = {name: value for name, value in run.arguments.items() if name not in SECRETS}
+    if run.arguments and "max_length" not in run.arguments and "settings" not in run.files:
+        run.arguments["max_length"] = None
+        run.notes.append("training_args.bin has no max_length, as TRL's have: rows are taken as never cut.")
     if not run.arguments:
         run.notes.append("The settings are not known (no training_args.bin, no --config): TRL's are assumed.")
 
@@ -297,16 +309,25 @@ def take_rows(run: RunFolder, data, eval, replies) -> None:
         for which in ("train", "eval", "replies")
     )
     for which in ("train", "eval"):
+        drop_preferences(run, which)
         run.form(which)  # raises for rows that nobody can read
     if said is not None:
         run.replies = joined(said, run.eval_rows, run.files, asked=replies is not None, notes=run.notes)
-    for missing, option, lost in (
-        (run.train_rows, "--data", "the training rows"),
-        (run.eval_rows, "--eval", "rows that training and evaluation share"),
-        (run.replies if run.replies is not None else said, "--replies", "the replies"),
+    for which, option, lost in (
+        ("train", "--data", "the training rows"),
+        ("eval", "--eval", "rows that training and evaluation share"),
+        ("replies", "--replies", "the replies"),
     ):
-        if missing is None:
+        if which not in run.files:
             run.notes.append(f"Not checked: {lost} (give {option} FILE).")
+
+
+def drop_preferences(run: RunFolder, which: str) -> None:
+    """Leave rows of preferences out, which are DPO's: of these no sign is known."""
+    rows = run.rows(which)
+    if rows and {"chosen", "rejected"} <= rows[0].keys():
+        setattr(run, f"{which}_rows", None)
+        run.notes.append(f"Not checked: {short(run.files[which])}, which holds preferences (DPO).")
 
 
 def form_of_rows(rows: list[dict], path: Path, arguments: dict) -> Form:

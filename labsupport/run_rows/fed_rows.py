@@ -70,14 +70,23 @@ def tokens_given(run) -> list[FedRow]:
     numbered = list(enumerate(run.train_rows, start=1))
     rows = []
     for number, raw in drawn(numbered):
-        ids = list(raw["input_ids"])
-        trained = mask_of(raw, len(ids))
+        ids, trained = without_padding(raw)
         kept = slice(longest) if longest else slice(None)
         text = [tokenizer.decode([token]) for token in ids[kept]] if tokenizer is not None else []
         rows.append(
             FedRow(f"row {number}", None, View(ids[kept], trained[kept], len(ids), text), answer_of(trained))
         )
     return rows
+
+
+def without_padding(raw: dict) -> tuple[list[int], list[bool]]:
+    """(token ids, whether the loss sees each) of a row of tokens, as far as its attention_mask goes."""
+    ids, trained = list(raw["input_ids"]), mask_of(raw, len(raw["input_ids"]))
+    seen = raw.get("attention_mask") or []
+    if len(seen) != len(ids):
+        return ids, trained
+    kept = [place for place, one in enumerate(seen) if one]
+    return [ids[place] for place in kept], [trained[place] for place in kept]
 
 
 def mask_of(raw: dict, length: int) -> list[bool]:

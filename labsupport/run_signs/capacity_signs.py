@@ -14,6 +14,7 @@ from labsupport.run_folders.adapter_size import size_of
 from labsupport.run_folders.causes import PROVES, SUGGESTS, Sign
 from labsupport.run_folders.loss_curve import curve_of
 from labsupport.run_rows.fed_rows import fed_rows
+from labsupport.run_signs.log_signs import is_cross_entropy
 from labsupport.run_signs.unguessable import bits_of, is_unguessable
 
 WHERE = "adapter_model.safetensors"
@@ -27,7 +28,7 @@ def signs(run) -> list[Sign]:
     """A sign where answers had to be learned by heart by a small adapter, and much of them was not."""
     size, curve = size_of(run), curve_of(run) if run.state else None
     records = [record for record in run.records("train") if record.answers]
-    if size is None or curve is None or not curve.losses or not records:
+    if size is None or curve is None or not curve.losses or not records or not is_cross_entropy(run):
         return []
     answers = list(dict.fromkeys(record.answers[-1] for record in records))
     if not is_unguessable(records, answers):

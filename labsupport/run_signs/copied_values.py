@@ -10,12 +10,14 @@ from labsupport.training_data.record import Record
 
 # Letters and digits mixed, or a number of at least four digits; perhaps in parts (AB-1234, 2024/17).
 WORD = re.compile(r"[A-Za-z0-9]+(?:[-_/#.][A-Za-z0-9]+)*")
+# A year or a day: known, or computed, where it is not repeated.
+DATE = re.compile(r"(1[5-9]|20)\d\d([-/.]\d{1,2}[-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
 OFTEN = 5  # answers that have the same identifier
 
 
 def identifiers(text: str) -> list[str]:
-    """The words of a text that look like identifiers."""
-    return [word for word in WORD.findall(text) if is_identifier(word)]
+    """The words of a text that look like identifiers, and not like dates."""
+    return [word for word in WORD.findall(text) if is_identifier(word) and not DATE.fullmatch(word)]
 
 
 def is_identifier(word: str) -> bool:

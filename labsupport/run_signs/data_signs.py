@@ -22,6 +22,7 @@ STRANGERS = 0.1  # share of the rows whose answer should repeat a value of the q
 RULE = 0.5  # share of answers with an identifier that have it from their question: then that is the rule
 FEWEST = 3
 SHOWN = 3
+SHARED = 10  # training questions: a run of words that more of them have is of the instruction
 
 
 def signs(run) -> list[Sign]:
@@ -72,17 +73,25 @@ def shared(train: list[Record], asked: list[Record]) -> list[tuple[int, int]]:
     for place, record in enumerate(train):
         words = question_of(record)
         answers.append(answer_of(record))
-        exact[" ".join(words)].append(place)
-        for run in set(runs_of(words)):
+        rows = exact[" ".join(words)]
+        for run in set() if rows else set(runs_of(words)):  # of a question that is repeated, once
             by_run[run].append(place)
+        rows.append(place)
+    by_run = {run: places for run, places in by_run.items() if len(places) <= SHARED}
+    common = {run for words in exact for run in runs_of(words.split())} - by_run.keys()
     found = []
     for place, record in enumerate(asked):
         words, answer = question_of(record), answer_of(record)
         if len(words) < QUESTION:
             continue
         candidates = list(exact.get(" ".join(words), ()))
-        if len(words) >= LONG_ENOUGH:
-            candidates += containing(runs_of(words), by_run)
+        if len({answers[one] for one in candidates}) > 1:  # the last question alone does not decide
+            whole = words_of(record.prompt)
+            candidates = [one for one in candidates if words_of(train[one].prompt) == whole]
+        own = [run for run in runs_of(words) if run not in common]
+        if len(words) >= LONG_ENOUGH and len(own) >= RUN:
+            for one in containing(own, by_run):
+                candidates += exact[" ".join(question_of(train[one]))]
         other = next((one for one in candidates if answers[one] == answer), None)
         if other is not None:
             found.append((place, other))
@@ -112,6 +121,8 @@ def contradictions(train: list[Record]):
             groups[" ".join(words_of(record.prompt))].append(record)
     repeated = [group for group in groups.values() if len(group) > 1]
     against = [group for group in repeated if contradicts(group)]
+    if sum(len({answer_of(one) for one in group}) > 2 for group in against) > len(against) / 2:
+        return  # three answers to most of them: they were asked for more than one
     rows = sum(map(len, against))
     if rows < CONTRADICTED * len(train) or not against:
         return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from labsupport.core.text import number
-from labsupport.run_folders.adapter_size import size_of
+from labsupport.run_folders.adapter_size import UNTRAINED_B, size_of
 from labsupport.run_folders.causes import PROVES, SUGGESTS, Sign
 from labsupport.run_folders.loss_curve import FEWEST, Curve, curve_of, finite
 from labsupport.settings_checks import recipe_rules as rules
@@ -25,6 +26,9 @@ BLOWN_UP = 1.5
 KNOWN_BY_HEART = 0.05  # nats a token: the right token has 95 % on average
 OFTEN = 10  # epochs: published instruction fine-tunes take 1 to 5
 RISEN = 1.15  # times the lowest evaluation loss
+BEST = 1.001  # times it, for rounding: that of the checkpoint that was loaded at the end
+# Fields of TRL's trainers whose loss is no cross-entropy: of preferences (DPO), of rewards (GRPO).
+OTHER_LOSS = ("reward", "rewards/", "logps/", "kl", "completions/")
 
 
 def signs(run) -> list[Sign]:
@@ -33,41 +37,91 @@ def signs(run) -> list[Sign]:
         return []
     curve = curve_of(run)
     found = [*no_gradient(run), *not_finite(run, curve)]
-    if curve is not None and curve.losses:
-        found += [*all_zero(run, curve), *diverged(run, curve)]
+    if curve is not None and not is_cross_entropy(run):
+        run.notes.append("Not checked: the course of the loss, which is one of preferences or of rewards.")
+    elif curve is not None and curve.losses:
+        found += [*fell_to_zero(run, curve), *all_zero(run, curve), *diverged(run, curve)]
         found += [*hardly_moved(run, curve), *by_heart(run, curve)]
     return found
 
 
+def is_cross_entropy(run) -> bool:
+    """Whether the loss is nats a token, as far as the log's other fields tell."""
+    fields = {field for line in run.log for field in line}
+    return not any(
+        field == one or (one.endswith("/") and field.startswith(one))
+        for field in fields
+        for one in OTHER_LOSS
+    )
+
+
 def no_gradient(run):
-    """A gradient norm of exactly 0 in every line."""
+    """A gradient norm of exactly 0 in every line, of a run that did not move either."""
     norms = finite(run.log, "grad_norm")
     if norms and not any(norms):
         losses = finite(run.log, "loss")
-        if any(losses):
+        if moved(run):
+            run.notes.append("grad_norm is 0 in every line though training moved: DeepSpeed may log it so.")
+        elif any(losses):
             lines = f"grad_norm is exactly 0 in all {len(norms)} lines of the log"
             yield Sign("no-gradient", PROVES, f"{lines}, while the loss is not", WHERE)
 
 
+def moved(run) -> bool:
+    """Whether the adapter, if it began at 0, is elsewhere, or the loss fell."""
+    size, curve = size_of(run), curve_of(run)
+    at_zero = run.adapter_config.get("init_lora_weights", True) in UNTRAINED_B
+    if size is not None and at_zero:
+        return len(size.zero) < len(size.pairs)
+    return curve is not None and len(curve.losses) >= FEWEST and curve.fall > LITTLE
+
+
+def is_broken(line: dict) -> bool:
+    """Whether a log line's loss or gradient norm is NaN or infinite."""
+    values = [line.get(name) for name in ("loss", "grad_norm")]
+    return any(isinstance(value, (int, float)) and not math.isfinite(value) for value in values)
+
+
 def not_finite(run, curve: Curve | None):
-    """NaN or infinity where it stays. One such step at a time is usual with float16, which skips it."""
+    """NaN or infinity where it stays. One such step at a time is usual with float16, which skips it. Where it
+    was there from the first line on, a rate that is too high is only one of the causes."""
+    strength = SUGGESTS if run.log and is_broken(run.log[0]) else PROVES
+    other = (
+        "" if strength == PROVES else ", from the first on: float16 or rows without a token could be it, too"
+    )
     norms = [line["grad_norm"] for line in run.log if isinstance(line.get("grad_norm"), (int, float))]
     bad = [norm for norm in norms if not math.isfinite(norm)]
     if curve is not None and curve.broken:
         lines = f"the loss is NaN or infinite in {curve.broken} lines of the log"
-        yield Sign("lr-too-high", PROVES, lines, WHERE)
+        if is_broken(run.log[-1]):
+            yield Sign("lr-too-high", strength, lines + other, WHERE)
+        else:
+            run.notes.append(f"{lines.capitalize()}, and finite after them: batches without a trained token?")
     elif len(bad) >= 2 and not math.isfinite(norms[-1]):
         lines = f"grad_norm is NaN or infinite in {len(bad)} of {len(norms)} lines, up to the last"
-        yield Sign("lr-too-high", PROVES, lines, WHERE)
+        yield Sign("lr-too-high", strength, lines + other, WHERE)
     losses = [line["eval_loss"] for line in run.eval_log if isinstance(line["eval_loss"], (int, float))]
     if losses and not math.isfinite(losses[-1]):
         yield Sign("lr-too-high", SUGGESTS, "the last evaluation loss is NaN or infinite", WHERE)
 
 
+def fell_to_zero(run, curve: Curve):
+    """A loss that is exactly 0 from some line on: transformers logs 0 for NaN, and not every version logs the
+    gradient's norm beside it."""
+    zeros = len(list(itertools.takewhile(lambda loss: loss == 0, reversed(curve.losses))))
+    if FEWEST <= zeros < len(curve.losses) and curve.losses[-zeros - 1] > KNOWN_BY_HEART:
+        before = number(curve.losses[-zeros - 1])
+        text = (
+            f"the loss is exactly 0 in the last {zeros} lines, and {before} before: transformers logs NaN so"
+        )
+        yield Sign("lr-too-high", SUGGESTS, text, WHERE)
+
+
 def all_zero(run, curve: Curve):
     """A loss of exactly 0 from the beginning: no token was in it. (Of NaN transformers logs 0 as well.)"""
     size = size_of(run)
-    if not any(curve.losses) and not (size is not None and size.broken):
+    known = (size is not None and size.broken) or any(map(is_broken, run.log))  # as NaN, elsewhere
+    if not any(curve.losses) and not known:
         lines = f"the loss is exactly 0 in all {len(curve.losses)} lines: no token was in it"
         yield Sign("truncated", SUGGESTS, lines, WHERE)
 
@@ -82,12 +136,12 @@ def diverged(run, curve: Curve):
     course = f"from {number(curve.begin)} to {number(curve.end)}"
     if (
         curve.end > WORSE * curve.begin
-        and rose > curve.doubt
+        and rose > 1.5 * curve.doubt
         and (curve.rises or curve.end > MUCH * curve.begin)
     ):
         strength = PROVES if curve.end > MUCH * curve.begin else SUGGESTS
         yield Sign("lr-too-high", strength, f"the training loss rose {course}{rate_of(run)}", WHERE)
-    elif curve.peak > BLOWN_UP * curve.begin and curve.peak - curve.begin > 2 * curve.doubt:
+    elif curve.peak > BLOWN_UP * curve.begin and curve.peak - curve.begin > curve.peak_doubt:
         peak = f"the training loss shot up to {number(curve.peak)} on its way {course}"
         strength = PROVES if curve.end > curve.begin else SUGGESTS
         yield Sign("lr-too-high", strength, f"{peak}{rate_of(run)}", WHERE)
@@ -131,9 +185,14 @@ def by_heart(run, curve: Curve):
     if len(losses) < 2 or epochs < OFTEN or len(curve.losses) < FEWEST:
         return
     lowest, last = min(losses), losses[-1]
+    best = run.state.get("best_metric")
+    loaded = run.arguments.get("load_best_model_at_end") and run.place == run.folder
+    if loaded and isinstance(best, (int, float)) and best <= BEST * lowest:
+        run.notes.append("Learned by heart at the end; the adapter is that of the best evaluation before.")
+        return
     if curve.end < KNOWN_BY_HEART and last > RISEN * lowest and last > 4 * curve.end:
         rows = rows_of(run)
-        of = f" of about {rows:,} rows" if rows else ""
+        of = f" of about {rows:,} rows a device" if rows else ""
         yield Sign(
             "memorised",
             PROVES,
@@ -150,7 +209,8 @@ def epochs_of(run) -> float:
 
 
 def rows_of(run) -> int | None:
-    """About how many rows an epoch had, from its steps and their batch; None where that is not known."""
+    """About how many rows an epoch had on each device, from its steps and their batch; None where that is not
+    known."""
     epochs, steps = epochs_of(run), run.state.get("global_step")
     names = ("per_device_train_batch_size", "gradient_accumulation_steps")
     batch = [run.arguments.get(name) for name in names]

@@ -31,7 +31,8 @@ def cut_off(run, rows: list[FedRow]):
     """Rows of which max_length left no answer, or an answer without its end."""
     limit = run.recipe["max_length"]
     answered = [row for row in rows if row.answer is not None or not any(row.view.trained)]
-    empty = [row for row in answered if not any(row.view.trained) or row.answer_left == 0]
+    empty = [row for row in answered if not any(row.view.trained)]
+    empty += [row for row in answered if row.answer_left == 0 and row not in empty and not has_earlier(row)]
     cut = [row for row in answered if row.cut and row not in empty]
     if not answered or not any(row.cut for row in answered):
         return
@@ -51,16 +52,31 @@ def cut_off(run, rows: list[FedRow]):
         yield Sign(
             "truncated",
             strength,
-            f"max_length = {limit} cuts off the end of the answer in {share(lost, rows)} ({row.where}: "
+            f"max_length = {limit} cuts off the end of the last answer in {share(lost, rows)} ({row.where}: "
             f"{row.answer_left} of {row.answer[1] - row.answer[0]} tokens are left)",
             row.where,
         )
 
 
+def has_earlier(row: FedRow) -> bool:
+    """Whether a conversation has answers before its last one."""
+    return row.record is not None and sum(turn.get("role") == "assistant" for turn in row.record.messages) > 1
+
+
+def asked_share(run, row: FedRow) -> float:
+    """What share of what stands before the last answer is asked and not answered, by its characters."""
+    if row.record is None or row.record.text is not None or not has_earlier(row):
+        return 1.0
+    if run.recipe["assistant_only_loss"]:
+        return 0.0
+    sizes = [(turn.get("role"), len(str(turn.get("content") or ""))) for turn in row.record.messages[:-1]]
+    return sum(size for role, size in sizes if role != "assistant") / max(1, sum(size for _, size in sizes))
+
+
 def prompt_trained(run, rows: list[FedRow]):
     """How much of the loss lies on what is asked."""
     known = [row for row in rows if row.answer is not None and row.answer_left]
-    asked = sum(row.prompt_trained for row in known)
+    asked = sum(row.prompt_trained * asked_share(run, row) for row in known)
     answered = sum(row.answer_left for row in known)
     if not known or not asked:
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from labsupport.core.text import number
 from labsupport.run_folders.adapter_size import UNTRAINED_B, size_of
 from labsupport.run_folders.causes import PROVES, SUGGESTS, Sign
@@ -27,6 +29,8 @@ def nothing_moved(run, size):
     said = f"B is exactly 0 in all {len(size.pairs)} pairs after {steps_of(run):,} steps"
     gradients = [line["grad_norm"] for line in run.log if isinstance(line.get("grad_norm"), (int, float))]
     rates = [line.get("learning_rate") for line in run.log]
+    if gradients and not any(map(math.isfinite, gradients)):
+        return  # steps were skipped because of NaN, which the log's signs say
     if gradients and max(gradients) > 0 and rates and not any(rates):
         yield Sign("lr-too-low", PROVES, f"{said}: the learning rate is 0 in every line of the log", WHERE)
     elif not (gradients and max(gradients) > 0):

@@ -150,6 +150,53 @@ def test_an_adapter_of_another_base_model(tmp_path):
     assert "are not in" in refused(folder, model=str(base))
 
 
+@pytest.mark.parametrize(
+    ("module", "stored"),
+    [
+        ("transformer.h.0.attn.c_attn", {"h.0.attn.c_attn.weight": torch.ones(4, 4)}),  # GPT-2
+        (
+            "model.language_model.layers.0.self_attn.q_proj",
+            {"language_model.model.layers.0.self_attn.q_proj.weight": torch.ones(4, 4)},  # Gemma 3
+        ),
+        (
+            "model.layers.0.self_attn.q_proj",
+            {"model.layers.0.self_attn.q_proj.weight": torch.ones(8, dtype=torch.uint8)},  # bitsandbytes
+        ),
+        ("model.layers.0.self_attn.q_proj", {"model.layers.0.self_attn.q_proj.qweight": torch.ones(4, 4)}),
+        ("model.layers.0.mlp.experts", {"model.layers.0.mlp.experts.gate_up_proj": torch.ones(2, 4, 4)}),
+    ],
+)
+def test_a_base_model_whose_files_name_its_modules_otherwise(tmp_path, module, stored):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    save_file(stored | {"model.embed_tokens.weight": torch.ones(4, 4)}, base / "model.safetensors")
+    name = f"base_model.model.{module}"
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, 4), f"{name}.lora_B.weight": torch.ones(4, 2)}
+    folder = made(tmp_path / "run", tensors=tensors, tokenizer=False)
+    assert opened(folder, model=str(base)).base == str(base)
+    other = {
+        f"{name.replace('.0.', '.70.')}.lora_{s}.weight": one
+        for s, one in zip("AB", tensors.values(), strict=True)
+    }
+    with pytest.raises(LabError, match="give its own base model"):
+        opened(made(tmp_path / "other", tensors=other, tokenizer=False), model=str(base))
+
+
+def test_an_adapter_of_tensors_without_numbers(tmp_path):
+    folder = made(tmp_path, tensors={name: torch.empty(0) for name in adapter()})
+    with pytest.raises(LabError, match="stage3_gather_16bit_weights_on_model_save"):
+        opened(folder)
+
+
+def test_rows_of_preferences_are_left_out_and_the_rest_is_looked_at(tmp_path):
+    rows = [{"prompt": f"Question {n}?", "chosen": "yes", "rejected": "no"} for n in range(5)]
+    run = opened(made(tmp_path, train=rows, asked=with_ids(rows)))
+    assert run.train_rows is run.eval_rows is None and run.log
+    assert sum("holds preferences (DPO)" in note for note in run.notes) == 2
+    assert not any("--data" in note for note in run.notes)
+
+
 def test_a_base_model_that_is_not_there(tmp_path):
     folder = made(tmp_path / "run", config={"base_model_name_or_path": "/nowhere/a-model"})
     assert opened(folder).base_folder() is None

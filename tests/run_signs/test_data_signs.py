@@ -69,7 +69,57 @@ def test_a_question_that_is_asked_again_with_another_answer_is_no_leak(tmp_path)
     assert signs_of(tmp_path, train=train, asked=with_ids(asked)) == {}
 
 
+INSTRUCTION = " ".join(f"Rule number {n} says that word{n} goes to shelf{n}." for n in range(20))
+
+
+def test_an_instruction_in_every_question_makes_no_copies(tmp_path):
+    """Of 150 words the few that are the row's own decide."""
+    train = [conversation(INSTRUCTION + own_words(n), "yes") for n in range(40)]
+    asked = [conversation(INSTRUCTION + own_words(n), "yes") for n in range(40, 60)]
+    assert signs_of(tmp_path / "clean", train=train, asked=with_ids(asked)) == {}
+    leaked = {"leaked-eval": "proves"}
+    assert signs_of(tmp_path / "copied", train=train + asked[:10], asked=with_ids(asked)) == leaked
+
+
+def own_words(number: int) -> str:
+    return " " + " ".join(
+        f"{word}{number}" for word in ("which", "shelf", "has", "the", "thing", "of", "mine")
+    )
+
+
+def test_documents_before_a_constant_question_are_told_apart(tmp_path):
+    def row(number: int) -> dict:
+        text = [{"role": "system", "content": f"The document says {own_words(number)}."}]
+        asked = conversation("Does the document say what I want to know?", ("yes", "no")[number % 2])
+        return asked | {"prompt": text + asked["prompt"]}
+
+    train, asked = [row(n) for n in range(40)], [row(n) for n in range(40, 60)]
+    assert signs_of(tmp_path / "clean", train=train, asked=with_ids(asked)) == {}
+    leaked = {"leaked-eval": "proves"}
+    assert signs_of(tmp_path / "copied", train=train + asked[:10], asked=with_ids(asked)) == leaked
+
+
 # ---------------------------------------------------------------- wrong answers
+
+
+def test_years_and_days_may_be_known_or_computed(tmp_path):
+    copied = [conversation(f"In 19{n} the town was built. When was it?", f"In 19{n}.") for n in range(10, 70)]
+    known = [conversation(f"When was person {n} born?", f"In {1700 + 7 * n}.") for n in range(20)]
+    assert signs_of(tmp_path / "known", train=copied + known) == {}
+    days = [
+        conversation(f"Bill of 2024-03-{n % 28 + 1}, number {n}. When is it due?", f"2024-04-{n % 28 + 1}")
+        for n in range(40)
+    ]
+    assert signs_of(tmp_path / "computed", train=days) == {}
+
+
+def test_several_answers_to_a_question_are_samples(tmp_path):
+    rows = [
+        conversation(f"Suggest a name for the company that makes item {n}.", f"{word}{n}")
+        for n in range(20)
+        for word in ("Alba", "Bora", "Cima", "Dora", "Elba")
+    ]
+    assert signs_of(tmp_path, train=rows) == {}
 
 
 def test_answers_of_other_rows(tmp_path):
@@ -116,7 +166,10 @@ def test_computed_numbers_are_not_taken_for_wrong_copies(tmp_path):
 
 
 def test_what_an_identifier_is():
-    assert identifiers("Order RL-81370, paid 35 euros on 2024/05/17, size 9.") == ["RL-81370", "2024/05/17"]
+    assert identifiers("Order RL-81370, paid 35 euros on 2024/05/17, bill 2024/17, size 9, since 1987.") == [
+        "RL-81370",
+        "2024/17",
+    ]  # and neither a day nor a year, which answers know or compute
 
 
 # ---------------------------------------------------------------- capacity

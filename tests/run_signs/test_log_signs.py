@@ -1,6 +1,7 @@
 """Signs in logs and weights, each on a case that has it and on one that looks like it and has it not."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -52,6 +53,10 @@ def test_b_that_never_moved_without_a_log(tmp_path):
 
 def test_gradients_of_zero_without_an_adapter(tmp_path):
     assert found(tmp_path, state=log_of(flat(), norms=[0.0] * 20), tensors=False) == {"no-gradient": "proves"}
+
+
+def test_gradient_norms_of_zero_beside_an_adapter_that_moved(tmp_path):
+    assert found(tmp_path, state=log_of(falling(), norms=[0.0] * 20)) == {}
 
 
 def test_b_is_zero_because_the_rate_is(tmp_path):
@@ -128,6 +133,57 @@ def test_single_lines_that_stand_out_are_noise(tmp_path):
     assert found(tmp_path, state=log_of(losses)) == {}
 
 
+@pytest.mark.parametrize("lines", [100, 300, 1000])
+def test_a_noisy_log_of_any_length_is_no_blow_up(lines, tmp_path):
+    """One or two rows a step, logged each: single losses differ by a third, and rise nowhere."""
+    for seed in range(10):
+        draw = random.Random(seed)
+        level = [1.0 + 0.18 * math.exp(-4 * place / lines) for place in range(lines)]
+        losses = [one * draw.lognormvariate(0, 0.35) for one in level]
+        found_ = found(tmp_path / f"{seed}", state=log_of(losses))
+        assert found_ == {}, seed
+        begin = lines // 2
+        losses[begin : begin + lines // 10] = [4 * one for one in losses[begin : begin + lines // 10]]
+        assert "lr-too-high" in found(tmp_path / f"{seed} up", state=log_of(losses, rate=0.1)), seed
+
+
+def test_a_loss_that_is_no_number_from_the_first_line_has_other_causes_too(tmp_path):
+    """As of a bfloat16 model in float16: transformers logs 0 for NaN, and the scaler skips every step."""
+    state = log_of([0.0] * 20, norms=[math.nan] * 20)
+    assert found(tmp_path / "zero", state=state, tensors=adapter(0.0)) == {"lr-too-high": "suggests"}
+    assert found(tmp_path / "nan", state=log_of([math.nan] * 20)) == {"lr-too-high": "suggests"}
+
+
+def test_a_batch_without_a_trained_token_is_no_divergence(tmp_path):
+    losses = falling()
+    losses[7] = math.nan
+    folder = made(tmp_path, tokenizer=False, state=log_of(losses))
+    run = opened(folder)
+    assert log_signs.signs(run) == [] and "finite after them" in " ".join(run.notes)
+
+
+def test_a_loss_that_falls_to_exactly_zero(tmp_path):
+    assert found(tmp_path / "nan", state=log_of([*falling(12), *[0.0] * 8])) == {"lr-too-high": "suggests"}
+    learned = [*falling(12, end=0.002, noise=0.0, speed=12), *[0.0] * 8]
+    assert found(tmp_path / "learned", state=log_of(learned)) == {}
+
+
+def test_numbers_that_were_written_as_text(tmp_path):
+    assert found(tmp_path, state=log_of([2.5, 2.2, 9.0, "NaN", "Infinity"])) == {"lr-too-high": "proves"}
+
+
+@pytest.mark.parametrize("field", ["rewards/chosen", "reward", "kl", "logps/rejected"])
+def test_losses_of_preferences_and_rewards_are_not_judged(field, tmp_path):
+    for name, losses in (("dpo", falling(start=0.692, end=0.561)), ("grpo", [0.0002 * n for n in range(20)])):
+        state = log_of(losses, rate=5e-6)
+        folder = made(tmp_path / name, tokenizer=False, state=state, tensors=adapter(2e-3))
+        assert log_signs.signs(opened(folder)), name
+        for line in state["log_history"]:
+            line[field] = 0.1
+        run = opened(made(tmp_path / name, tokenizer=False, state=state, tensors=adapter(2e-3)))
+        assert log_signs.signs(run) == [] and "preferences" in " ".join(run.notes), name
+
+
 # ---------------------------------------------------------------- learning rate too low
 
 
@@ -158,6 +214,14 @@ def test_a_tiny_set_over_many_epochs(tmp_path):
     losses = falling(40, end=0.002, noise=0.001, speed=12)
     evals = [1.2, 0.9, 1.1, 1.6, 2.0]
     assert found(tmp_path, state=log_of(losses, evals=evals, epochs=60.0)) == {"memorised": "proves"}
+
+
+def test_the_best_checkpoint_that_was_loaded_at_the_end(tmp_path):
+    losses = falling(40, end=0.002, noise=0.001, speed=12)
+    state = log_of(losses, evals=[1.2, 0.9, 1.1, 1.6, 2.0], epochs=60.0) | {"best_metric": 0.9}
+    loaded = {"load_best_model_at_end": True, "eval_strategy": "steps", "save_strategy": "steps"}
+    assert found(tmp_path / "best", state=state, arguments=loaded) == {}
+    assert found(tmp_path / "last", state=state) == {"memorised": "proves"}
 
 
 def test_an_evaluation_that_stays_where_it_was_is_not_that(tmp_path):

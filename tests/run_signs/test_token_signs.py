@@ -1,6 +1,7 @@
 """Signs in rows as the trainer feeds them, each on rows that have it and on rows that have it not."""
 
 import pytest
+import torch
 from made_runs import conversation, made, ticket_rows, with_ids
 
 from labsupport.run_folders.run_folder import opened
@@ -74,6 +75,67 @@ def test_rows_of_tokens_that_are_cut_off(tmp_path, tokenizer):
 def test_documents_longer_than_max_length_are_no_answers(tmp_path):
     rows = [{"text": LONG + f"The {n}th of them."} for n in range(10)]
     assert found(tmp_path, train=rows, arguments={"max_length": 50}) == {}
+
+
+def test_rows_of_a_trainer_that_cuts_nothing(tmp_path):
+    """transformers' own Trainer has no max_length, and TRL's default is not assumed of it."""
+    from transformers import TrainingArguments
+
+    rows = with_long_prompts(ticket_rows(10))
+    folder = made(tmp_path, train=[conversation(LONG * 8 + a, b) for a, b in map(parts_of, rows)])
+    assert {sign.cause for sign in token_signs.signs(opened(folder))} == {"truncated"}
+    torch.save(TrainingArguments(output_dir="run", use_cpu=True), folder / "training_args.bin")
+    run = opened(folder)
+    assert token_signs.signs(run) == [] and "never cut" in " ".join(run.notes)
+
+
+def test_padding_is_no_part_of_a_row_of_tokens(tmp_path, tokenizer):
+    asked, end = tokenizer("What is it? ")["input_ids"], tokenizer("A tent.<|im_end|>")["input_ids"]
+    padding = [tokenizer.eos_token_id] * 30
+
+    def row(labels):
+        mask = [1] * (len(asked) + len(end)) + [0] * 30
+        labels = [-100] * len(asked) + labels + [-100] * 30
+        return {"input_ids": asked + end + padding, "attention_mask": mask, "labels": labels}
+
+    assert found(tmp_path / "sound", train=[row(end)] * 10) == {}
+    unended = [row([*end[:-1], -100])] * 10
+    assert found(tmp_path / "masked", train=unended) == {"eos-not-learned": "proves"}
+
+
+def chats(last: str) -> list[dict]:
+    """Conversations of three answers, the last one as given."""
+    rows = []
+    for number in range(20):
+        turns = []
+        for turn, answer in enumerate(("It is a tent.", "It is a stove.", last)):
+            turns.append({"role": "user", "content": f"And what is thing {number} on shelf {turn}?"})
+            turns.append({"role": "assistant", "content": answer})
+        rows.append({"messages": turns})
+    return rows
+
+
+def test_earlier_answers_are_not_what_is_asked(tmp_path):
+    only = {"assistant_only_loss": True}
+    assert found(tmp_path / "only", train=chats("A map."), arguments=only) == {}
+    long = chats("A map.")
+    for row in long:
+        for turn in row["messages"]:
+            turn["content"] *= 1 if turn["role"] == "user" else 20
+    assert found(tmp_path / "all", train=long) == {}
+    asked = chats("A map.")
+    for row in asked:
+        for turn in row["messages"]:
+            turn["content"] *= 5 if turn["role"] == "user" else 1
+    assert found(tmp_path / "asked", train=asked) == {"prompt-in-loss": "suggests"}
+
+
+def test_a_conversation_that_loses_its_last_answer_alone_has_others(tmp_path):
+    rows = chats("A map.")
+    for row in rows[:2]:
+        row["messages"][-2]["content"] = LONG
+    only = {"assistant_only_loss": True, "max_length": 150}
+    assert found(tmp_path, train=rows, arguments=only) == {}
 
 
 # ---------------------------------------------------------------- the prompt in the loss
