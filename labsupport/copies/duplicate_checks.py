@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from hashlib import blake2b
 
 from labsupport.copies.near import Rows, equal_groups, near_pairs, words_of
@@ -61,6 +61,7 @@ LONG_ANSWER = 80  # characters: has more words than that
 SHORT_ANSWER = 5  # words: up to here an answer is right or wrong, not a wording
 TEMPLATED = 0.2  # share of rows that resemble others from which on that is how the data was made
 SAMPLED = 0.1  # share of prompts with several answers from which on that is the plan of the data
+BESIDE_CONTENT = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 FINAL = re.compile(r"(?:####|\\boxed\{)\s*([^\n}]+)")  # a worked solution's result
 
 
@@ -142,7 +143,7 @@ class Alike(Check):
     def __init__(self, run):
         super().__init__(run)
         self.rows, self.hashes, self.places, self.texts = Rows(), array("Q"), array("I"), []
-        self.eval_prompts, self.eval_wholes, self.eval_texts = {}, {}, []
+        self.eval_prompts, self.eval_wholes, self.eval_texts, self.eval_systems = {}, {}, [], []
         self.leaks, self.times = {}, Counter()
         self.eval_kept = 0
         self.place = self.eval_place = "row"
@@ -155,6 +156,7 @@ class Alike(Check):
             self.eval_prompts.setdefault(prompt, []).append(number)
         if whole:
             self.eval_wholes.setdefault(whole, []).append(number)
+        self.eval_systems.append(system_of(record))
         self.eval_texts.append((place, shortened((last_asked(record) or record.whole)[:300], 120)))
         if len(self.rows) < NEAR_ROWS // 2:
             self.keep(record, place, asked)
@@ -166,22 +168,28 @@ class Alike(Check):
         asked = None
         if self.eval_texts:
             prompt, whole, asked = leak_keys(record)
-            if prompt in self.eval_prompts:
-                self.times[prompt] += 1
-                for number in self.eval_prompts[prompt]:
-                    self.leaks.setdefault(number, (place, prompt))
-            for number in self.eval_wholes.get(whole, ()):
-                self.leaks[number] = (place, None)
+            self.see_leaks(place, prompt, whole, system_of(record))
         if len(self.rows) < NEAR_ROWS:
             self.keep(record, place, asked)
         return ()
+
+    def see_leaks(self, place, prompt, whole, system):
+        """Note the rows of the evaluation that ask, or are, the same under the same system message."""
+        found = [n for n in self.eval_prompts.get(prompt, ()) if same_setting(self.eval_systems[n], system)]
+        self.times[prompt] += bool(found)
+        for number in found:
+            self.leaks.setdefault(number, (place, prompt))
+        for number in self.eval_wholes.get(whole, ()):
+            if same_setting(self.eval_systems[number], system):
+                self.leaks[number] = (place, None)
 
     def keep(self, record, place, asked):
         """Keep a row to compare it with the others."""
         if record.text is not None:
             self.rows.add("", record.text)
         else:
-            self.rows.add(asked_text(record), (record.answers or [""])[-1], asked)
+            thoughts = [str(m[name]) for m in record.messages for name in BESIDE_CONTENT[2:] if m.get(name)]
+            self.rows.add(asked_text(record), " ".join([*thoughts, (record.answers or [""])[-1]]), asked)
         self.hashes.append(row_hash(record))
         self.places.append(place)
         self.texts.append(shortened((last_asked(record) or record.whole)[:300], 80))
@@ -240,8 +248,26 @@ def row_hash(record) -> int:
     if record.text is not None:
         return hash_of(record.text) if record.text.strip() else 0
     said = [f"{message.get('role')}: {content_of(message)}" for message in record.messages]
-    calls = [repr(message["tool_calls"]) for message in record.messages if message.get("tool_calls")]
-    return hash_of(*said, *calls) if calls or record.whole.strip() else 0
+    beside = beside_content(record)
+    return hash_of(*said, *beside) if beside or record.whole.strip() else 0
+
+
+def beside_content(record) -> list[str]:
+    """What a row says beside its messages' contents: calls, thoughts, and the tools that it offers."""
+    parts = [repr(m[name]) for m in record.messages for name in BESIDE_CONTENT if m.get(name)]
+    return parts + ([repr(record.raw["tools"])] if record.raw.get("tools") else [])
+
+
+def system_of(record) -> int:
+    """A hash of the words of the system message; 0 where there is none."""
+    said = [content_of(m) for m in record.messages if m.get("role") in ("system", "developer")]
+    words = words_of(" ".join(said))
+    return hash_of(" ".join(words)) if words else 0
+
+
+def same_setting(one: int, other: int) -> bool:
+    """Whether two prompts are asked under the same system message, as far as both have one."""
+    return not one or not other or one == other
 
 
 def asked_text(record) -> str:
@@ -274,20 +300,23 @@ def leaks_into(eval_records, records=()):
 
     records: those of the data, for one pass more, which tells what many of them ask from what only a few do.
     """
-    prompts, wholes, times = set(), set(), Counter()
+    prompts, wholes, times = defaultdict(set), defaultdict(set), Counter()
     for record in eval_records:
         prompt, whole, _ = leak_keys(record)
-        prompts.add(prompt)
-        wholes.add(whole)
+        prompts[prompt].add(system_of(record))
+        wholes[whole].add(system_of(record))
+
+    def stands_in(keys: dict, key: int, record) -> bool:
+        return any(same_setting(one, system_of(record)) for one in keys.get(key, ()))
+
     for record in records:
         prompt = leak_keys(record)[0]
-        if prompt in prompts:
-            times[prompt] += 1
+        times[prompt] += stands_in(prompts, prompt, record)
 
     def leaks(record) -> bool:
         prompt, whole, _ = leak_keys(record)
-        asked = prompt and prompt in prompts and times[prompt] <= SHARED
-        return bool(asked or (whole and whole in wholes))
+        asked = prompt and stands_in(prompts, prompt, record) and times[prompt] <= SHARED
+        return bool(asked or (whole and stands_in(wholes, whole, record)))
 
     return leaks
 

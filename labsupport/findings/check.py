@@ -27,15 +27,17 @@ class View:
 class Run:
     """The fine-tune that is looked at. data, eval: files; form: of the data (training_data.record.FORMS).
     recipe: the settings (`recipe.Recipe`); None without --config. tokenizer: one of transformers, or None
-    where none could be had. model: what --model or the settings name, or None. gpu, rate: a card's name and
-    money an hour, or None. Counted while the rows go by: rows, eval_rows, sampled (rows seen token by token),
-    tokens (of those), trained (of those), longest (tokens of the longest of those)."""
+    where none could be had. vocabulary: token -> id of the model's own, as it was before the settings changed
+    it; {} where it is not known. model: what --model or the settings name, or None. gpu, rate: a card's name
+    and money an hour, or None. Counted while the rows go by: rows, eval_rows, sampled (rows seen token by
+    token), tokens (of those), trained (of those), longest (tokens of the longest of those)."""
 
     data: Path
     form: str
     eval: Path | None = None
     recipe: Any = None
     tokenizer: Any = None
+    vocabulary: dict[str, int] = field(default_factory=dict)
     model: str | None = None
     gpu: str | None = None
     rate: float | None = None

@@ -139,8 +139,14 @@ def take_tokenizer(run: Run, asked) -> None:
     run.tokenizer, said = tokenizers.of_model(run.model, of_settings=asked.model is None)
     if said:
         run.notes.append(said)
-    if run.tokenizer is not None:
+    if run.tokenizer is None:
+        return
+    run.vocabulary = {} if said else run.tokenizer.get_vocab()
+    try:
         run.tokenizer = trainer_view.as_trained(run.tokenizer, run.recipe)
+    except trainer_view.NoSource as error:
+        run.tokenizer = None
+        run.notes.append(f"Tokens were not looked at. {error}")
 
 
 def records_of(path: Path, form: Form) -> Iterator[Record]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from labsupport.core.files import LabError, first_line
+from labsupport.token_checks.chat_markers import SPEAKS
 
 # What a family's names begin with -> its template in data/chat_templates, which stands in where the model's
 # own tokenizer cannot be had. Only for editions that speak to people: a base model has no template.
@@ -17,7 +18,6 @@ FAMILIES = {
     r"gemma-?2": "gemma-2",
     r"smollm2": "chatml",
 }
-SPEAKS = re.compile(r"instruct|chat|-it\b|^qwen-?3-[\d.]+b$")
 ADDS_BOS = {"llama-3.1", "mistral-v0.3", "gemma-2"}  # their tokenizers put BOS in front of every text
 
 

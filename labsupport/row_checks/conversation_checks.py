@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from labsupport.findings.check import Check
 from labsupport.findings.finding import Rule, hit
+from labsupport.row_files.json_rows import what_is
 from labsupport.training_data.record import content_of
 
 UNREADABLE = Rule(
@@ -94,7 +96,9 @@ CALLS_IN_WORDS = re.compile(r"[{(<\[]|\b(?:call|action|tool|function|search)", r
 USER_NAMED = re.compile(r"^[ *#]*(?:User|Human)[ *]*:", re.MULTILINE)
 ASSISTANT_NAMED = re.compile(r"^[ *#]*(?:Assistant|AI|Bot|GPT|ChatGPT)[ *]*:", re.MULTILINE)
 LEFT_OPEN = re.compile(r"^(?:Assistant|AI|Bot|GPT|ChatGPT):\s*\Z", re.MULTILINE)
-ASKED_FOR = re.compile(r"dialog|conversation|transcript|script|chat\b|role.?play|interview", re.IGNORECASE)
+ASKED_FOR = re.compile(
+    r"dialog|conversation|transcript|script|\bchat|\bbots?\b|assistant|role.?play|interview", re.IGNORECASE
+)
 
 
 class Form(Check):
@@ -102,16 +106,32 @@ class Form(Check):
 
     def __init__(self, run):
         super().__init__(run)
-        self.first = None
+        self.first, self.has_arguments = None, False
 
     def see(self, record):
         if record.faults:
             yield hit(UNREADABLE, record, "; ".join(record.faults))
             return
+        if record.text is None and record.chat and (said := self.refused_columns(record.raw)):
+            yield hit(UNREADABLE, record, said)
         form = (record.form, record.chat)
         self.first = self.first or form
         if form != self.first:
             yield hit(MIXED, record, f"{in_words(form)}, where the first row is {in_words(self.first)}")
+
+    def refused_columns(self, raw: dict) -> str:
+        """What TRL stops at in the columns beside the messages that it hands to the template; "" if nothing.
+        A column that other rows have is null in the rows without it."""
+        arguments = raw.get("chat_template_kwargs")
+        self.has_arguments = self.has_arguments or isinstance(arguments, dict)
+        if not isinstance(arguments, dict) and ("chat_template_kwargs" in raw or self.has_arguments):
+            return f"chat_template_kwargs is {what_is(arguments)}: write {{}} where a row has none"
+        tools = raw.get("tools")
+        try:
+            json.loads(tools if isinstance(tools, str) else "[]")
+        except ValueError:
+            return f"tools is {tools[:40]!r} and no JSON: write [] where a row has none"
+        return ""
 
 
 def in_words(form: tuple[str, bool]) -> str:

@@ -67,10 +67,19 @@ def csv_rows(file, path: Path) -> Iterator[tuple[str, dict]]:
         if lines.ended:
             raise broken(path, f"line {start}", "a quote opens in this row and never closes", QUOTES)
         if len(cells) == len(names):
-            yield f"line {start}", dict(zip(names, cells, strict=True))
+            yield f"line {start}", as_row(names, cells)
         elif cells:  # blank lines are none
             said = f"{len(cells)} cell{'s' * (len(cells) > 1)} where the header has {len(names)}"
             raise broken(path, f"line {start}", said, QUOTES)
+
+
+def as_row(names: list[str], cells: list[str]) -> dict[str, str]:
+    """Column -> cell. Of several columns without a name, as spreadsheets leave them at the end, those that
+    hold something are called "column 3", say."""
+    if names.count("") < 2:
+        return dict(zip(names, cells, strict=True))
+    named = enumerate(zip(names, cells, strict=True), start=1)
+    return {name or f"column {place}": cell for place, (name, cell) in named if name or cell}
 
 
 QUOTES = 'Put cells with separators or line breaks between quotes, and write a quote inside as ""'
@@ -85,7 +94,7 @@ def split_header(line: str, usual: str) -> tuple[str, list[str]]:
 
 def check_header(names: list[str], path: Path, number: int) -> None:
     """LabError where the first line names no columns."""
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name in names if name and names.count(name) > 1), None)
     if not any(names) or all(is_number(name) for name in names):
         what = "it names no columns"
     elif any(len(name) > LONGEST_NAME or "\n" in name for name in names):

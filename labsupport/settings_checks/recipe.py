@@ -156,7 +156,7 @@ class Recipe:
         for table, noted in ((names.VALUES, self.outdated), (names.DEPRECATED_VALUES, self.deprecated)):
             if isinstance(value, str) and (name, value) in table:
                 noted.append((f"{name}: {value}", table[name, value]))
-                return table[name, value]
+                return value if (name, value) in names.STILL_ANOTHER else table[name, value]
         if name == "dataset_kwargs" and isinstance(value, dict):
             self.deprecated += [
                 (f"dataset_kwargs: {key}", "nothing: TRL 1.16 reads only skip_prepare_dataset there")

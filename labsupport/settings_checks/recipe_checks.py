@@ -114,6 +114,8 @@ def refused(run: Run) -> Iterator[str]:
         yield "the model is loaded in 4 or 8 bits, and without use_peft there is nothing to train"
     if get("packing") and get("max_length") is None:
         yield "packing needs a max_length"
+    if get("eos_token") and run.vocabulary and get("eos_token") not in run.vocabulary:
+        yield f"eos_token {get('eos_token')} is no token of {run.model or 'the tokenizer'}"
     if get("padding_free") and not get("packing") and get("max_length") is not None:
         yield "padding_free without packing needs max_length: null"
     if "lm_head" in targets(run):

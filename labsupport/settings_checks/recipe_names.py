@@ -52,8 +52,9 @@ DEPRECATED = {
 DEPRECATED_VALUES = {
     ("packing_strategy", "bfd-requeue"): "bfd_split",
     ("loss_type", "chunked_nll"): "nll",
-    ("truncation_mode", "keep_end"): "keep_start",
+    ("truncation_mode", "keep_end"): "a larger max_length; keep_start cuts off the answers' ends instead",
 }
+STILL_ANOTHER = {("truncation_mode", "keep_end")}  # of those, what does until then what it says
 
 # Sections that people put settings in when a script of their own reads the file.
 LORA_SECTIONS = ("lora", "peft", "lora_config", "peft_config", "lora_args")

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from labsupport.findings.finding import Evidence
 
+SPEAKS = re.compile(
+    r"instruct|chat|-it\b|^qwen-?3-[\d.]+b$"
+)  # in the name of an edition that is no base model
+
 
 @dataclass(frozen=True)
 class Format:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
 
 from labsupport.findings.check import Check
 from labsupport.findings.finding import Hit, Rule, hit, hit_whole
-from labsupport.token_checks.chat_markers import control_tokens, rendered_as, template_of, whole, wrapped_in
-from labsupport.token_checks.trainer_view import extras
+from labsupport.token_checks.chat_markers import (
+    SPEAKS,
+    control_tokens,
+    rendered_as,
+    template_of,
+    whole,
+    wrapped_in,
+)
+from labsupport.token_checks.trainer_view import extras, training_template
 from labsupport.training_data.record import content_of
 
 NO_TEMPLATE = Rule(
@@ -99,15 +107,12 @@ class Rendering(Check):
                 yield hit_whole(NO_TEMPLATE, f"{self.run.model or 'the tokenizer'} has no chat template")
             self.told = True
             return
-        kind = tuple((m.get("role"), bool(content_of(m))) for m in record.messages)
-        if kind not in self.known and len(self.known) < KINDS:
-            self.known[kind] = self.look(record)
-        found = self.known.get(kind)
+        found = self.found_in(record)
         if found and found[0] is REFUSED and not self.run.model and uses_tools(record):
             self.left_out += 1  # the course's template knows no tools, and it is not theirs
         elif found:
             yield hit(found[0], record, found[1])
-        elif kind in self.known and (rule := self.thoughts_lost(record)):
+        elif rule := self.thoughts_lost(record):
             yield hit(rule, record, record.answers[-1] or str(record.messages[-1]))
 
     def end(self):
@@ -118,6 +123,16 @@ class Rendering(Check):
                 "of its own. Give --model."
             )
         return ()
+
+    def found_in(self, record):
+        """`look`, once for rows of the same roles. Calls of tools, arguments of the row's own and what was
+        found before hang on more than the roles, and each such row is looked at."""
+        kind = tuple((m.get("role"), bool(content_of(m))) for m in record.messages)
+        if uses_tools(record) or extras(record) or self.known.get(kind):
+            return self.look(record)
+        if kind not in self.known and len(self.known) < KINDS:
+            self.known[kind] = self.look(record)
+        return self.known.get(kind)
 
     def look(self, record):
         """What becomes of a row of these roles: None if all is well, else the rule and what to say."""
@@ -134,14 +149,26 @@ class Rendering(Check):
 
     def rendered(self, record) -> str:
         """The row as the template writes it."""
-        return self.run.tokenizer.apply_chat_template(record.messages, tokenize=False, **extras(record))
+        given = {"chat_template": self.template} | extras(record)
+        return self.run.tokenizer.apply_chat_template(record.messages, tokenize=False, **given)
+
+    @functools.cached_property
+    def template(self) -> str | None:
+        """The template that the trainer swaps in; None for the tokenizer's own."""
+        try:
+            return training_template(self.run.tokenizer, self.run.recipe)
+        except ValueError:  # TRL stops: a check of the settings says so
+            return None
 
     def thoughts_lost(self, record) -> Rule | None:
         """The rule that is broken where a thought of the row is not in what the template writes."""
         thoughts = [(m, thought) for m in record.messages for thought in thoughts_of(m)]
         if not thoughts:
             return None
-        text = self.rendered(record)
+        try:
+            text = self.rendered(record)
+        except Exception:  # a refusal, told elsewhere
+            return None
         lost = [message for message, thought in thoughts if thought not in text]
         last = [m for m in record.messages if m.get("role") == "assistant"][-1]
         return (THINKING_DROPPED if any(m is last for m in lost) else EARLIER_THINKING) if lost else None
@@ -231,7 +258,15 @@ class Strings(Check):
 
     def end(self):
         if self.bare and template_of(self.run.tokenizer):
-            yield hit_whole(TEMPLATE_SKIPPED if self.run.model else BARE_STRINGS, self.bare)
+            yield hit_whole(TEMPLATE_SKIPPED if may_speak(self.run.model) else BARE_STRINGS, self.bare)
+
+
+def may_speak(model: str | None) -> bool:
+    """Whether it may be a chat model: a folder may, and a name on the hub that says so. Base models, too,
+    bring templates."""
+    if not model or "/" not in model or Path(model).is_dir():
+        return bool(model)
+    return SPEAKS.search(model.rpartition("/")[2].lower()) is not None
 
 
 CHECKS = (Rendering, Ends, Strings)

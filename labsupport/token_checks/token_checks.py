@@ -145,6 +145,8 @@ class Strings(Check):
 
     def look_at_boundary(self, record, view):
         """Count a row whose prompt, alone, has other tokens than it has before its completion."""
+        if view.full_length > len(view.ids):
+            return  # places are those of the row as it was cut
         self.tried += 1
         alone = self.run.tokenizer(record.prompt)["input_ids"]
         shared = view.trained.index(True) if any(view.trained) else len(alone)
@@ -236,10 +238,16 @@ class Lengths(Check):
             limit = setting(self.run.recipe, "max_length")
             text = f"{view.full_length} tokens, max_length {limit}" if cut else "no token is in the loss"
             yield hit(NOTHING_LEFT, record, text, tokens_around(view, len(view.ids)))
-        elif cut:
+        elif cut and not self.keeps_the_end:
             rule = TEXT_CUT if record.text is not None else ANSWER_CUT
             self.cut[rule] += 1
             self.first.setdefault(rule, (f"{record.where} loses {cut} of {view.full_length} tokens", view))
+
+    @property
+    def keeps_the_end(self) -> bool:
+        """Whether what is cut off is the beginning."""
+        recipe = self.run.recipe
+        return not setting(recipe, "packing") and setting(recipe, "truncation_mode") == "keep_end"
 
     def is_sure(self, record, view) -> bool:
         """Whether the row is too long for its own model too, whose tokens may be fewer than the course's."""
@@ -268,6 +276,7 @@ class Steps(Check):
         if (
             recipe is None
             or not recipe.get("packing")
+            or not recipe.get("max_length")  # which TRL refuses: a check of the settings says so
             or not run.sampled
             or (recipe.get("max_steps") or 0) > 0
         ):

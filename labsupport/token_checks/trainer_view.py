@@ -10,6 +10,7 @@ import json
 import weakref
 from pathlib import Path
 
+from labsupport.core.files import LabError, first_line, read_text
 from labsupport.findings.check import View
 from labsupport.training_data.record import Record
 
@@ -32,11 +33,9 @@ def setting(recipe, name: str):
 def as_trained(tokenizer, recipe):
     """The tokenizer with the eos_token and the chat template that the recipe asks for; itself if for none.
 
-    LabError for a template file that cannot be read.
+    LabError for a template file that cannot be read; NoSource for another model's tokenizer that cannot.
     """
     import copy
-
-    from labsupport.core.files import read_text
 
     path, eos = (recipe.get(name) if recipe else None for name in ("chat_template_path", "eos_token"))
     if not path and not eos:
@@ -46,12 +45,31 @@ def as_trained(tokenizer, recipe):
         own.eos_token = eos
     if path and path.endswith((".jinja", ".j2")):
         own.chat_template = read_text(Path(path))
-    elif path and Path(path).is_dir():  # another model's folder: TRL takes its template and its end token
-        from transformers import AutoTokenizer
-
-        source = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    elif path:  # another model's folder or name: TRL takes its template, its added tokens and its end token
+        source, have = source_of(path), own.get_vocab()
+        tokens = source.added_tokens_decoder.values()
+        own.add_tokens([token for token in tokens if token.content not in have])
         own.chat_template, own.eos_token = source.get_chat_template(), source.eos_token
     return own
+
+
+class NoSource(LabError):
+    """The tokenizer that chat_template_path names cannot be had."""
+
+
+def source_of(path: str):
+    """The tokenizer in a folder or of a name on the hub, for its template."""
+    from transformers import AutoTokenizer
+
+    from labsupport.models import hub
+
+    try:
+        folder = path if Path(path).is_dir() else hub.fetch_tokenizer(path)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever the hub, transformers or a damaged file says
+        raise NoSource(
+            f"chat_template_path {path!r} cannot be read here ({first_line(error)[:200]})."
+        ) from error
 
 
 def training_template(tokenizer, recipe) -> str | None:

@@ -156,3 +156,42 @@ def test_rows_beyond_the_limit_are_compared_for_equality_and_that_is_said(monkey
     for record in records(rows):
         check.see(record)
     assert not list(check.end()) and "the first 20 rows" in run.notes[0]
+
+
+def under(system: str | None, row: dict) -> dict:
+    """The row with a system message."""
+    message = [{"role": "system", "content": system}] if system else []
+    return row | {"prompt": message + row["prompt"]}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "leaks"),
+    [
+        ("Policy A: ten days.", "Policy B: two days.", False),
+        ("Policy A.", "policy a", True),
+        ("A.", None, True),
+    ],
+)
+def test_a_question_under_another_system_message_is_another_one(mine, theirs, leaks):
+    shared = [row_of(f"How long does the shipping take to me, {n}?", f"{n} days.") for n in range(3)]
+    rows, other = clean_rows(60)[:40], clean_rows(60)[40:]
+    train = [*rows, *(under(mine, row) for row in shared)]
+    asked = [*other, *(under(theirs, row) for row in shared)]
+    assert ("evaluation-leak" in checked(train, asked)) == leaks
+    is_leak = leaks_into(records(asked), records(train))
+    assert [is_leak(record) for record in records(train)] == [False] * 40 + [leaks] * 3
+
+
+def test_rows_that_differ_beside_their_contents_are_no_duplicates():
+    row = {"messages": [{"role": "user", "content": "How many seedlings do the six pots hold, please?"}]}
+    answer = {"role": "assistant", "content": "There are 24 of them."}
+    for beside in ("reasoning_content", "thinking", "function_call"):
+        rows = [
+            {"messages": [*row["messages"], answer | {beside: text}]} for text in ("Six fours.", "By adding")
+        ]
+        assert "duplicate-rows" not in checked(rows) and "duplicate-rows" in checked(rows[:1] * 2)
+    rows = [
+        {"messages": [*row["messages"], answer], "tools": tools}
+        for tools in ([{"name": "a"}], [{"name": "b"}])
+    ]
+    assert "duplicate-rows" not in checked(rows) and "duplicate-rows" in checked(rows[:1] * 2)

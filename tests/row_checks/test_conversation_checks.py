@@ -52,6 +52,7 @@ AGAIN = (("user", "And?"), ("assistant", "Hello again."))
         turns(("user", "你好"), ("assistant", "您好！有什么可以帮您？")),
         turns(("user", "Summarise the chat.\nUser: Hi\nAssistant: Hello"), ("assistant", "They greet.")),
         turns(("user", "Write a dialogue."), ("assistant", "User: Hi\nAssistant: Hello.\nUser: Bye")),
+        turns(("user", "Create a simple chatbot."), ("assistant", "User: Hello\nBot: Hi there!\nUser: Bye")),
         turns(("user", "Explain RACI"), ("assistant", "Responsible: who does it\nUser: who uses it")),
         with_calls(call("a"), result("a"), ANSWER),
         with_calls(call("a", "b"), result("b"), result("a"), ANSWER),
@@ -95,3 +96,21 @@ def test_without_a_model_the_courses_template_is_no_judge_of_tools(tokenizer):
     row = with_calls({"role": "assistant", "content": None, "tool_calls": CALL}, result("a"), ANSWER)
     assert findings([template_checks], [row], tokenizer) == {}
     assert list(findings([template_checks], [row], tokenizer, model="mine")) == ["template-refuses-row"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("chat_template_kwargs", [{"enable_thinking": False}, None], "chat_template_kwargs is null"),
+        ("tools", ['[{"type": "function"}]', ""], "tools is '' and no JSON"),
+        ("tools", ["[]", "[{'type': 'function'}]"], "and no JSON: write []"),
+    ],
+)
+def test_columns_beside_the_messages_at_which_the_trainer_stops(column, values, said):
+    row = turns(("user", "Hi"), ("assistant", "Hello."))
+    rows = [row | {column: value} for value in values]
+    found = findings((conversation_checks,), rows)
+    (evidence,) = found["unreadable-row"].evidence
+    assert said in evidence.text and evidence.number == 2
+    assert findings((conversation_checks,), [row, row]) == {}
+    assert findings((conversation_checks,), rows[:1] * 2 + [row] * (column == "tools")) == {}

@@ -30,6 +30,13 @@ def test_a_row_is_found_where_it_starts(tmp_path):
     ]
 
 
+def test_columns_that_a_spreadsheet_left_empty_at_the_end(tmp_path):
+    assert read(tmp_path, "prompt,completion,,\na,b,,\nc,d,,e\n") == [
+        ("line 2", {"prompt": "a", "completion": "b"}),
+        ("line 3", {"prompt": "c", "completion": "d", "column 4": "e"}),
+    ]
+
+
 def test_what_excel_and_pandas_add_is_no_harm(tmp_path):
     assert read(tmp_path, "sep=;\nprompt;completion\na;b\n") == [
         ("line 3", {"prompt": "a", "completion": "b"})

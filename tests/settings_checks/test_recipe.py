@@ -108,6 +108,14 @@ def test_an_old_value_is_read_as_todays(tmp_path):
     assert read.get("packing_strategy") == "bfd" and read.outdated == [("packing_strategy: ffd", "bfd")]
 
 
+def test_a_value_that_is_deprecated_and_another_behaviour_keeps_it(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("truncation_mode: keep_end\n")
+    found = recipe.read(path)
+    assert found.get("truncation_mode") == "keep_end"
+    assert "a larger max_length" in dict(found.deprecated)["truncation_mode: keep_end"]
+
+
 def test_checkpointing_goes_by_either_name(tmp_path):
     assert of(tmp_path, "seed: 1\n").checkpointing
     assert not of(tmp_path, "gradient_checkpointing: false\n").checkpointing

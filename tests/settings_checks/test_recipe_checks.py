@@ -1,12 +1,15 @@
 """Settings that are wrong by themselves, or with the data, the model or the card."""
 
 import copy
+from pathlib import Path
 
 import pytest
 from settings_runs import FIXTURES, findings_in, written
 
+from labsupport.findings.check import Run
 from labsupport.settings_checks import recipe_rules
 from labsupport.settings_checks.recipe import Recipe
+from labsupport.settings_checks.recipe_checks import refused
 
 # What a rule needs besides its settings.
 ABOUT = {
@@ -142,6 +145,15 @@ def test_a_run_on_several_cards_has_their_rows_in_a_step():
 )
 def test_what_the_libraries_refuse_is_found(given):
     assert ids(given, eval=FIXTURES / "made.jsonl") - {"evaluation-never-runs"} == {"settings-refused"}
+
+
+def test_an_end_token_that_the_model_does_not_have():
+    run = Run(Path("rows.jsonl"), "text", recipe=Recipe(Path("recipe.yaml"), {"eos_token": "<|no_such|>"}))
+    assert list(refused(run)) == []  # of a model that is not known
+    run.vocabulary = {"<|end|>": 0}
+    assert list(refused(run)) == ["eos_token <|no_such|> is no token of the tokenizer"]
+    run.vocabulary["<|no_such|>"] = 1
+    assert list(refused(run)) == []
 
 
 def test_the_best_model_is_loaded_where_evaluation_and_saving_agree():

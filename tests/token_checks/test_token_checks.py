@@ -132,3 +132,78 @@ def test_other_models_marks_are_named(wrapped, name, tokenizer):
     rows[3]["prompt"][0]["content"] = wrapped
     found = seen(rows, tokenizer, {})
     assert list(found) == ["other-template"] and name in found["other-template"].evidence[0].text
+
+
+# ---------------------------------------------------------------- what a template refuses
+
+
+def tool_row(calls: int, **more) -> dict:
+    """A row that ends with so many calls in one turn, of which Llama 3.1's template takes one."""
+    one = {"type": "function", "function": {"name": "clock", "arguments": {"place": "here"}}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [one] * calls} | more
+    return {"messages": [{"role": "user", "content": "When is it there?"}, answer]}
+
+
+@pytest.mark.parametrize("several_first", [False, True])
+def test_a_template_that_takes_one_call_a_turn_refuses_the_rows_with_two_alone(several_first, tokenizer):
+    own = templates.tokenizer_with(tokenizer, "llama-3.1")
+    rows = [tool_row(1)] * 5 + [tool_row(2)] * 3
+    rows = rows[::-1] if several_first else rows
+    found = seen(rows, own, {"model": "a-chat-model"})["template-refuses-row"]
+    assert found.count == 3 and found.evidence[0].number == (1 if several_first else 6)
+    thought = tool_row(2, reasoning_content="Two places.")
+    assert "template-refuses-row" in seen([tool_row(1), thought], own, {"model": "a-chat-model"})
+
+
+def test_thoughts_that_the_trainers_own_template_keeps(tokenizer):
+    own = templates.tokenizer_with(tokenizer, "qwen3")
+    own.eos_token = "<|im_end|>"
+    thought = "<think>\nIt is {}.\n</think>\n\nNoon."
+    turns = [
+        ("user", "When?"),
+        ("assistant", thought.format("bright")),
+        ("user", "Now?"),
+        ("assistant", thought.format("dark")),
+    ]
+    rows = [{"messages": [{"role": role, "content": content} for role, content in turns]}]
+    assert "earlier-thinking-dropped" in seen(rows, own, {})
+    masked = settings(assistant_only_loss=True)
+    assert "earlier-thinking-dropped" not in seen(rows, own, {"recipe": masked})
+
+
+@pytest.mark.parametrize(
+    ("model", "rule"),
+    [
+        ("Qwen/Qwen2.5-7B", "bare-strings"),  # a base model, which brings a template all the same
+        ("Qwen/Qwen2.5-7B-Instruct", "template-skipped"),
+        ("my-folder", "template-skipped"),
+        (None, "bare-strings"),
+    ],
+)
+def test_bare_strings_are_wrong_for_chat_models(model, rule, tokenizer):
+    rows = [{"prompt": "Question: 7 * 8?\nAnswer:", "completion": " 56"}] * 2
+    assert rule in seen(rows, tokenizer, {"model": model})
+
+
+# ---------------------------------------------------------------- settings that change what is kept
+
+
+def test_the_end_that_is_kept_is_not_called_cut_off(tokenizer):
+    rows = [row | {} for row in clean_rows(20)]
+    for row in rows:
+        row["prompt"][0]["content"] += " And so on, and so forth." * 60
+    for given, expected in (({}, True), ({"truncation_mode": "keep_end"}, False)):
+        found = seen(rows, tokenizer, {"model": "a-chat-model", "recipe": settings(max_length=128, **given)})
+        assert ("answer-truncated" in found or "nothing-left-to-train" in found) == expected
+    strings = [{"prompt": row["prompt"][0]["content"], "completion": " Yes."} for row in rows]
+    kept = settings(max_length=128, truncation_mode="keep_end")
+    assert "prompt-merges-with-completion" not in seen(strings, tokenizer, {"recipe": kept})
+
+
+def test_packing_without_a_length_is_left_to_the_settings(tokenizer):
+    """TRL refuses the two together; that no length is known must not end in an error here."""
+    case = CASES["few-packed-steps"]
+    assert "few-packed-steps" in seen(fixture("few-packed-steps"), tokenizer, case)
+    recipe = settings(**(case["recipe"].given | {"max_length": None}))
+    found = seen(fixture("few-packed-steps"), tokenizer, case | {"recipe": recipe})
+    assert "few-packed-steps" not in found

@@ -9,7 +9,7 @@ from tiny_training import tiny_model
 
 from labsupport.chat_formats import templates
 from labsupport.models import base_model
-from labsupport.token_checks.trainer_view import as_trained, decoded, views
+from labsupport.token_checks.trainer_view import NoSource, as_trained, decoded, views
 
 IGNORED = -100
 TURNS = [
@@ -118,6 +118,19 @@ def test_a_template_can_come_from_another_models_folder(tokenizer, tmp_path):
     other = {"chat_template_path": str(base_model.bundled_folder())}
     assert believed(MESSAGES, own, **other) == trainer_rows(MESSAGES, own, tmp_path, **other)
     assert believed(MESSAGES, own, **other) != believed(MESSAGES, own)
+
+
+def test_another_models_added_tokens_come_with_its_template(tokenizer, tmp_path):
+    templates.tokenizer_with(tokenizer, "llama-3.1").save_pretrained(tmp_path / "llama")
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = None
+    other = {"chat_template_path": str(tmp_path / "llama")}
+    assert believed(MESSAGES, own, **other) == trainer_rows(MESSAGES, own, tmp_path, **other)
+
+
+def test_a_template_of_a_model_that_cannot_be_had_is_said(tokenizer):
+    with pytest.raises(NoSource, match="chat_template_path 'nobody/no-such-model' cannot be read here"):
+        as_trained(tokenizer, settings(chat_template_path="nobody/no-such-model"))
 
 
 def test_a_template_without_markers_stops_the_run(tokenizer, tmp_path):
