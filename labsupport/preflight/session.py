@@ -52,17 +52,17 @@ class Session:
 
 def opened(asked: argparse.Namespace) -> Session:
     """The session of a command line (the arguments of `lab.py preflight`). LabError for bad input."""
+    from labsupport.settings_checks import recipe
+
     data = Path(asked.data)
-    form = form_of(data, asked.prompt_column, asked.completion_column)
-    run = Run(data, form.name, gpu=asked.gpu, rate=asked.rate, notes=list(form.said))
+    read = None if asked.config is None else recipe.read(asked.config)
+    field = None if read is None else read.get("dataset_text_field")
+    form = form_of(data, asked.prompt_column, asked.completion_column, field)
+    run = Run(data, form.name, recipe=read, gpu=asked.gpu, rate=asked.rate, notes=list(form.said))
     session = Session(run, form)
     if asked.eval is not None:
         run.eval = Path(asked.eval)
-        session.eval_form = form_of(run.eval, *columns_of_eval(run.eval, asked))
-    if asked.config is not None:
-        from labsupport.settings_checks import recipe
-
-        run.recipe = recipe.read(asked.config)
+        session.eval_form = form_of(run.eval, *columns_of_eval(run.eval, asked), field)
     check_card(asked)
     take_tokenizer(run, asked)
     return session
@@ -79,10 +79,10 @@ def look(data: str | Path, **options) -> runner.Report:
     return opened(argparse.Namespace(data=data, **(OPTIONS | options))).inspect()
 
 
-def form_of(path: Path, prompt: str | None, completion: str | None) -> Form:
-    """The form of a file's rows, told from the first of them."""
+def form_of(path: Path, prompt: str | None, completion: str | None, field: str | None = None) -> Form:
+    """The form of a file's rows, told from the first of them. field: the settings' dataset_text_field."""
     raws = [raw for _, _, raw in itertools.islice(Rows(path), FIRST)]
-    return find_form(raws, prompt, completion, short(path))
+    return find_form(raws, prompt, completion, short(path), field)
 
 
 def columns_of_eval(path: Path, asked) -> tuple[str | None, str | None]:

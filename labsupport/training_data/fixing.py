@@ -71,7 +71,7 @@ def fix(
             else:
                 changes.form = changes.form or form_written(form, record)
                 row, done = mended(record, form, changes.form)
-                reason = reason_to_drop(record, row, seen, leaks)
+                reason = reason_to_drop(record, row, seen, leaks, form.columns.get("text", "text"))
             if reason:
                 changes.dropped[reason] += 1
                 done = [(reason, record.raw, None)]
@@ -109,15 +109,15 @@ def form_written(form: Form, first: Record) -> str:
     return "messages" if form.name == "sharegpt" else form.name
 
 
-def reason_to_drop(record: Record, row: dict | None, seen: set[int], leaks) -> str:
-    """The rule by which a row is left out, "" for one that stays."""
+def reason_to_drop(record: Record, row: dict | None, seen: set[int], leaks, text: str) -> str:
+    """The rule by which a row is left out, "" for one that stays. text: the column that holds a text."""
     if row is None:
         return "mixed-forms"
-    if not any(has_something(row.get(column)) for column in ("messages", "completion", "text")):
+    if not any(has_something(row.get(column)) for column in ("messages", "completion", text)):
         return "no-answer"
     if leaks(record):
         return "evaluation-leak"
-    key = said_by(row)
+    key = said_by(row, text)
     if key in seen:
         return "duplicate-rows"
     seen.add(key)
@@ -135,11 +135,11 @@ def is_empty(message: dict) -> bool:
     return not (content_of(message).strip() or message.get("tool_calls") or message.get("function_call"))
 
 
-def said_by(row: dict) -> int:
+def said_by(row: dict, text: str) -> int:
     """A hash of what the trainer reads of a row, spacing aside."""
-    said = [spaced(row.get(column)) for column in ("messages", "prompt", "completion", "text", "tools")]
-    text = json.dumps(said, default=str, sort_keys=True)
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+    said = [spaced(row.get(column)) for column in ("messages", "prompt", "completion", text, "tools")]
+    written = json.dumps(said, default=str, sort_keys=True)
+    return int.from_bytes(blake2b(written.encode(), digest_size=8).digest())
 
 
 def spaced(value):
@@ -157,10 +157,12 @@ def spaced(value):
 def mended(record: Record, form: Form, written: str) -> tuple[dict | None, list[tuple]]:
     """The row as it is written, None where it cannot have that form; the changes: (rule, before, after)."""
     done: list[tuple] = []
+    text = form.columns.get("text", "text")
+    read = READ_BY_TRL if text == "text" else READ_BY_TRL - {"text"}  # the settings name another column
     rest = {
         key: value
         for key, value in record.raw.items()
-        if key not in READ_BY_TRL and key not in form.columns.values() and not is_missing(value)
+        if key not in read and key not in form.columns.values() and not is_missing(value)
     }
     if record.form != form.name:
         rest = {}
@@ -168,7 +170,7 @@ def mended(record: Record, form: Form, written: str) -> tuple[dict | None, list[
     kinds = {kind for kind, _ in faults_of(record.whole)}
     if written == "text" or record.text is not None:
         both = written == "text" and record.text is not None
-        return ({"text": mended_text(record.text, kinds, done), **rest} if both else None), done
+        return ({text: mended_text(record.text, kinds, done), **rest} if both else None), done
     messages = [mended_message(message, kinds, done) for message in record.messages]
     asked = len(messages) - 1 if record.completion_from is None else record.completion_from
     while len(messages) > 1 and messages[-1]["role"] in ("user", "assistant") and is_empty(messages[-1]):

@@ -58,15 +58,21 @@ def find_form(
     prompt_column: str | None = None,
     completion_column: str | None = None,
     name: str = "The data",
+    text_field: str | None = None,
 ) -> Form:
     """The form that most of these rows (a file's first) have, or the one with the two columns that are named.
 
-    name: of the file, for messages. Raises LabError where no form is recognised, where more than one could be
-    meant, and where a named column is missing.
+    name: of the file, for messages. text_field: the column that the settings' dataset_text_field names; TRL
+    trains on it where the rows are neither messages nor prompt and completion. Raises LabError where no form
+    is recognised, where more than one could be meant, and where a named column is missing.
     """
     raws = list(raws)
     if prompt_column or completion_column:
         return named_form(raws, prompt_column, completion_column, name)
+    first = next((raw for raw in raws if isinstance(raw.get(text_field), str)), None)
+    if first is not None and text_field != "text" and not any(map(is_for_trl, raws)):
+        form = Form("text", {"text": text_field})
+        return replace(form, said=tuple(said_of(form, first)))
     found = [(form, raw) for raw in raws if (form := form_of(raw))]
     if not found:
         raise unknown_form(raws, name)
@@ -74,6 +80,12 @@ def find_form(
     best = counts.most_common(1)[0][0]
     form, raw = next((f, r) for f, r in found if (f.name, tuple(f.columns.items())) == best)
     return replace(form, said=tuple(said_of(form, raw)))
+
+
+def is_for_trl(raw: dict) -> bool:
+    """Whether TRL takes the row for a conversation or a prompt with its completion, as it stands."""
+    form = form_of(raw)
+    return form is not None and form.name in ("messages", "prompt_completion") and not form.renamed
 
 
 def named_form(raws: list[dict], prompt: str | None, completion: str | None, name: str) -> Form:

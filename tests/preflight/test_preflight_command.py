@@ -142,3 +142,18 @@ def test_what_was_found_is_told_though_no_copy_can_be_made(capsys, tmp_path):
     assert status == 2 and err.count("\n") == 1 and "no row would be left" in err
     assert "no-answer" in [one["id"] for one in json.loads(said)["findings"]]
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_the_column_that_the_settings_name_is_the_one_that_is_read(capsys, tmp_path):
+    """TRL trains on it, whatever else the rows have; a mended copy has it, too."""
+    config = tmp_path / "recipe.yaml"
+    config.write_text("dataset_text_field: content\n")
+    bodies = [f"{asked}\n\n{answered}" for asked, answered in flat(clean_rows(60))]
+    for titles in ({}, {"text": "A title"}):
+        rows = [{"content": body} | titles for body in [*bodies, bodies[0]]]
+        data, fixed = written(tmp_path / "rows.jsonl", rows), tmp_path / "fixed.jsonl"
+        found = document(capsys, data, "--config", config, "--fix", fixed)
+        assert found["form"] == "text" and "duplicate-rows" in [one["id"] for one in found["findings"]]
+        copy = [json.loads(line) for line in fixed.read_text().splitlines()]
+        assert copy == rows[:-1]
+        fixed.unlink()
