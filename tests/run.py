@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -102,6 +103,8 @@ def run(stage: Stage, to_screen: bool) -> bool:
 
 def main(arguments: list[str]) -> int:
     began = time.monotonic()
+    # A shell's background job ignores Ctrl-C, and so would all that is started here: some tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "--fast" in arguments:
         # A file stays in one process; each process computes with one thread (tests/conftest.py).
         stages = [unit()._replace(arguments=[*unit().arguments, "-n", "2", "--dist", "loadfile"])]
