@@ -61,7 +61,8 @@ LONG_ANSWER = 80  # characters: has more words than that
 SHORT_ANSWER = 5  # words: up to here an answer is right or wrong, not a wording
 TEMPLATED = 0.2  # share of rows that resemble others from which on that is how the data was made
 SAMPLED = 0.1  # share of prompts with several answers from which on that is the plan of the data
-BESIDE_CONTENT = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+BESIDE_CONTENT = ("tool_calls", "function_call", *THOUGHTS)
 FINAL = re.compile(r"(?:####|\\boxed\{)\s*([^\n}]+)")  # a worked solution's result
 
 
@@ -188,7 +189,7 @@ class Alike(Check):
         if record.text is not None:
             self.rows.add("", record.text)
         else:
-            thoughts = [str(m[name]) for m in record.messages for name in BESIDE_CONTENT[2:] if m.get(name)]
+            thoughts = [str(m[name]) for m in record.messages for name in THOUGHTS if m.get(name)]
             self.rows.add(asked_text(record), " ".join([*thoughts, (record.answers or [""])[-1]]), asked)
         self.hashes.append(row_hash(record))
         self.places.append(place)
@@ -307,7 +308,9 @@ def leaks_into(eval_records, records=()):
         wholes[whole].add(system_of(record))
 
     def stands_in(keys: dict, key: int, record) -> bool:
-        return any(same_setting(one, system_of(record)) for one in keys.get(key, ()))
+        theirs = keys.get(key)
+        mine = system_of(record) if theirs else 0
+        return any(same_setting(one, mine) for one in theirs or ())
 
     for record in records:
         prompt = leak_keys(record)[0]

@@ -97,7 +97,8 @@ def check_fits(run, named: bool) -> None:
             f"{short(folder)} it has {theirs[0]} x {theirs[1]}. The adapter is of another base model: give "
             "its own with --model."
         )
-    if len(absent) == len(adapter) and not any(is_stored(name, stored(folder)) for name in absent):
+    names = stored(folder) if len(absent) == len(adapter) else set()  # reads all headers: once
+    if len(absent) == len(adapter) and not any(is_stored(name, names) for name in absent):
         raise LabError(
             f"{short(run.place)}: the adapter's modules, such as {absent[0]}, are not in {short(folder)}: "
             "give its own base model with --model."
