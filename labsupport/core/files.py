@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -151,21 +151,25 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises LabError, with the old file untouched, when the disk is full or read-only.
     """
     content = content.encode() if isinstance(content, str) else content
-    scratch = None
+    scratch = unused_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        scratch = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with scratch.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        scratch.chmod(0o644)
         scratch.replace(path)
     except OSError as error:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def unused_beside(path: Path) -> Path:
+    """A hidden name in the path's folder that nothing has. Known before anything is made under it, so that
+    Ctrl-C at any moment finds what to remove; `tempfile` tells a name only when the file is there."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 @contextlib.contextmanager
@@ -175,13 +179,12 @@ def folder_atomically(path: Path):
     The old folder is moved aside before the new one takes its place: `bring_back` after a kill in between.
     Two processes must not do this to the same folder at once: hold a lock.
     """
-    scratch = None
+    scratch = unused_beside(path)
     try:
         try:
             bring_back(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            scratch.chmod(0o755)
+            scratch.mkdir()
         except OSError as error:
             raise cannot_write(path, error) from error
         try:
@@ -198,8 +201,7 @@ def folder_atomically(path: Path):
         except OSError as error:
             raise cannot_write(path, error) from error
     finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
             bring_back(path)
 

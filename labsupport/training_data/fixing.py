@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from labsupport.core.files import LabError, cannot_write, check_output, short
+from labsupport.core.files import LabError, cannot_write, check_output, short, unused_beside
 from labsupport.training_data.forms import Form, is_missing
 from labsupport.training_data.messages import role_named
 from labsupport.training_data.record import Record, content_of
@@ -231,15 +230,13 @@ def written_at_the_end(*paths: Path):
         with contextlib.ExitStack() as files:
             opened = []
             for at in paths:
-                handle, name = tempfile.mkstemp(dir=at.parent, prefix=f".{at.name}.")
-                scratch.append(Path(name))
-                opened.append(files.enter_context(os.fdopen(handle, "wb")))
+                scratch.append(unused_beside(at))
+                opened.append(files.enter_context(scratch[-1].open("xb")))
             yield opened
             for at, file in zip(paths, opened, strict=True):  # noqa: B007 (named where it fails)
                 file.flush()
                 os.fsync(file.fileno())
         for at, beside in zip(paths, scratch, strict=True):
-            beside.chmod(0o644)
             beside.replace(at)
     except OSError as error:
         raise cannot_write(at, error) from error

@@ -16,7 +16,7 @@ def full_disk(*args, **kwargs):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "tempfile.mkstemp", "pathlib.Path.replace"])
+@pytest.mark.parametrize("where", ["os.fsync", "pathlib.Path.open", "pathlib.Path.replace"])
 def test_a_full_disk_leaves_the_old_file_and_no_scratch(where, tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     files.write_atomically(file, "old")
@@ -29,6 +29,28 @@ def test_a_full_disk_leaves_the_old_file_and_no_scratch(where, tmp_path, monkeyp
     assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
     files.write_atomically(file, "new")
     assert file.read_text() == "new"
+
+
+@pytest.mark.parametrize("method", ["open", "mkdir"])
+def test_ctrl_c_just_after_something_was_made_leaves_no_scratch(method, tmp_path, monkeypatch):
+    real = getattr(Path, method)
+
+    def stopped(path, *args, **kwargs):
+        made = real(path, *args, **kwargs)
+        if path.name.startswith(".a.json."):
+            raise KeyboardInterrupt
+        return made
+
+    files.write_atomically(tmp_path / "a.json", "old")
+    monkeypatch.setattr(Path, method, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        if method == "open":
+            files.write_atomically(tmp_path / "a.json", "new")
+        else:
+            with files.folder_atomically(tmp_path / "a.json"):
+                pass
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
 
 
 def test_folders_on_the_way_are_made_and_bytes_are_kept(tmp_path):

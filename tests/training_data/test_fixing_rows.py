@@ -2,6 +2,7 @@
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -183,6 +184,25 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, full_at):
     monkeypatch.setattr(fixing, "line", line)
     with pytest.raises(LabError, match="Cannot write .*: No space left on device. Nothing was"):
         fixed(tmp_path, CLEAN)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fixed.jsonl", "fixed.jsonl.changes.jsonl"]
+    assert [row for _, _, row in Rows(tmp_path / "fixed.jsonl")] == copy
+
+
+@pytest.mark.parametrize("file", ["fixed.jsonl", "fixed.jsonl.changes.jsonl"])
+def test_ctrl_c_just_after_a_file_was_made_leaves_the_old_files(file, tmp_path, monkeypatch):
+    copy, _, _ = fixed(tmp_path, CLEAN)
+    real = Path.open
+
+    def stopped(path, *args, **kwargs):
+        made = real(path, *args, **kwargs)
+        if path.name.startswith(f".{file}."):
+            raise KeyboardInterrupt
+        return made
+
+    monkeypatch.setattr(Path, "open", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fixed(tmp_path, CLEAN)
+    monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fixed.jsonl", "fixed.jsonl.changes.jsonl"]
     assert [row for _, _, row in Rows(tmp_path / "fixed.jsonl")] == copy
 
