@@ -771,7 +771,8 @@ rates.recipes_table(records)
 
 # %% tags=["core", "nbval-ignore-output"]
 six = dict(model_configs.find("smollm2-135m"), num_hidden_layers=6)
-small = Setup(six, batch=1, length=128, attention="eager", trainer="plain")
+# float32: a processor without bfloat16 instructions takes minutes for these products in bfloat16.
+small = Setup(six, batch=1, length=128, attention="eager", trainer="plain", dtype="float32")
 models, lines = {}, []
 for method in ("lora", "qlora"):
     setup = replace(small, method=method)
@@ -804,9 +805,9 @@ for batch, length in ((1, 16), (4, 128)):
     print(f"{batch * length} tokens a step: QLoRA takes {ratio:.1f} times as long as LoRA")
 
 # %% [markdown]
-# On this processor, in turns, with bitsandbytes' plain code. On a card the unpacking is a kernel of its own
-# and the ratio another; guide 002's "0.8×" of full fine-tuning's speed is one of the things to look for in
-# the rented hour. That it shrinks with the tokens of a step will be the same there.
+# On this processor, in turns, in float32, with bitsandbytes' plain code. On a card the unpacking is a kernel
+# of its own and the ratio another; guide 002's "0.8×" of full fine-tuning's speed is one of the things to
+# look for in the rented hour. That it shrinks with the tokens of a step will be the same there.
 #
 # ## Optimizers: what 8 bits and paging can save
 #
