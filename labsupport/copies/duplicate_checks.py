@@ -10,6 +10,7 @@ from hashlib import blake2b
 from labsupport.copies.near import Rows, equal_groups, near_pairs, words_of
 from labsupport.findings.check import Check
 from labsupport.findings.finding import Evidence, Hit, Rule, hit_whole, shortened
+from labsupport.training_data.messages import THOUGHTS
 from labsupport.training_data.record import content_of
 
 DUPLICATES = Rule(
@@ -61,7 +62,6 @@ LONG_ANSWER = 80  # characters: has more words than that
 SHORT_ANSWER = 5  # words: up to here an answer is right or wrong, not a wording
 TEMPLATED = 0.2  # share of rows that resemble others from which on that is how the data was made
 SAMPLED = 0.1  # share of prompts with several answers from which on that is the plan of the data
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 BESIDE_CONTENT = ("tool_calls", "function_call", *THOUGHTS)
 FINAL = re.compile(r"(?:####|\\boxed\{)\s*([^\n}]+)")  # a worked solution's result
 

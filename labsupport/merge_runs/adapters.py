@@ -11,9 +11,8 @@ from torch import Tensor
 from labsupport.core import files
 from labsupport.core.files import LabError
 from labsupport.models import lora
+from labsupport.run_folders.base_of_run import PREFIX
 from labsupport.run_folders.run_folder import ADAPTER, CONFIG, corrupt, json_object
-
-PREFIX = "base_model.model."
 
 
 def deltas(folder: Path | str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from labsupport.merge_runs import adapters
 from labsupport.models import lora
+from labsupport.run_folders.base_of_run import PREFIX
 
 Update = Callable[[str], Tensor]  # name of a layer, as in the bare model -> what is added to it, (out, in)
 
@@ -29,7 +30,7 @@ def of(folder: Path | str) -> Update:
     tensors, config = adapters.plain(folder)
 
     def update(layer: str) -> Tensor:
-        A, B = (tensors[f"{adapters.PREFIX}{layer}.lora_{side}.weight"].float() for side in "AB")
+        A, B = (tensors[f"{PREFIX}{layer}.lora_{side}.weight"].float() for side in "AB")
         return lora.delta(A, B, config["lora_alpha"])
 
     return update

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from labsupport.findings.check import Check
 from labsupport.findings.finding import Rule, hit
-from labsupport.training_data.forms import has_parts, shown
-from labsupport.training_data.messages import is_messages
+from labsupport.training_data.forms import SYSTEMS, has_parts, normal, shown
+from labsupport.training_data.messages import is_messages, role_named
 
 CONVERTED = Rule(
     "form-not-of-trl",
     "note",
-    "TRL's trainer does not know these columns, so it stops, or trains on something else.",
+    "TRL's trainer does not know these columns or roles, so it stops, or trains on something else.",
     "Train on what --fix writes, or rename and convert the columns yourself.",
 )
 AS_TEXT = Rule(
@@ -62,7 +62,7 @@ class Columns(Check):
 def faults_of_columns(record):
     """The rules that a row's columns break."""
     raw = record.raw
-    if record.form in ("alpaca", "sharegpt") or is_renamed(record):
+    if record.form == "alpaca" or is_renamed(record) or (record.form == "sharegpt" and not trl_reads(raw)):
         yield CONVERTED
     if record.text is None and any(is_text_of_messages(value) for value in raw.values()):
         yield AS_TEXT
@@ -83,6 +83,18 @@ def takes_parts(tokenizer) -> bool:
     except Exception:  # no tokenizer, no template, or whatever the template raises
         return False
     return said in written and f"'{said}'" not in written
+
+
+def trl_reads(raw: dict) -> bool:
+    """Whether TRL makes the right messages of a ShareGPT row. It renames `conversations`, from and value, but
+    no roles such as human and gpt, and leaves out a system prompt in a column beside them (TRL 1.16,
+    data_utils.maybe_convert_to_chatml)."""
+    turns = raw.get("conversations")
+    if not isinstance(turns, list) or any(normal(key) in SYSTEMS and raw[key] for key in raw):
+        return False
+    return all(
+        {"from", "value"} <= turn.keys() and turn["from"] == role_named(turn["from"]) for turn in turns
+    )
 
 
 def is_renamed(record) -> bool:

@@ -18,6 +18,7 @@ from labsupport.token_checks.chat_markers import (
     wrapped_in,
 )
 from labsupport.token_checks.trainer_view import extras, training_template
+from labsupport.training_data.messages import THOUGHTS
 from labsupport.training_data.record import content_of
 
 NO_TEMPLATE = Rule(
@@ -87,7 +88,6 @@ RULES = (
 
 KINDS = 2_000  # sequences of roles whose rendering is remembered; a template's refusals hang on them
 THOUGHT = re.compile(r"<think>\s*(\S.*?)\s*</think>", re.DOTALL)
-THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 # Ends of turn of published models whose EOS is another, and whose generation_config stops at both.
 STOPS_TOO = {"<end_of_turn>", "<|end|>", "<turn|>"}
 
@@ -183,7 +183,7 @@ def thoughts_of(message: dict) -> list[str]:
     """An assistant's thoughts, between think tags or in a field of their own."""
     if message.get("role") != "assistant":
         return []
-    fields = [message.get(name) for name in THOUGHT_FIELDS]
+    fields = [message.get(name) for name in THOUGHTS]
     written = THOUGHT.findall(content_of(message)) if "<think>" in content_of(message) else []
     return written + [field.strip() for field in fields if isinstance(field, str) and field.strip()]
 

@@ -18,6 +18,7 @@ ROLES = {
     "function_call": "assistant", "function-call": "assistant", "observation": "tool",
     "function_response": "tool", "function-response": "tool", "system_prompt": "system",
 }  # fmt: skip
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # where messages keep what was thought
 LONGEST_LITERAL = 2**20  # characters of a list in Python's notation; parsing takes a hundred times as much
 FAULTS = 5  # of a row that are told
 

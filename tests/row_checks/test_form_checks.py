@@ -30,6 +30,38 @@ def test_other_names_for_prompt_and_completion_are_told():
     assert list(findings([form_checks], rows)) == ["form-not-of-trl"]
 
 
+def of_sharegpt(user, assistant, column="conversations", **beside):
+    turns = [{"from": user, "value": "Hi"}, {"from": assistant, "value": "Hello."}]
+    return [{column: turns, **beside}] * 20
+
+
+@pytest.mark.parametrize(
+    "rows, told",
+    [
+        (of_sharegpt("user", "assistant"), []),
+        (of_sharegpt("user", "assistant", system=""), []),
+        (of_sharegpt("human", "gpt"), ["form-not-of-trl"]),
+        (of_sharegpt("User", "assistant"), ["form-not-of-trl"]),
+        (of_sharegpt("user", "assistant", system="Be brief."), ["form-not-of-trl"]),
+        (of_sharegpt("user", "assistant", column="chat"), ["form-not-of-trl"]),
+    ],
+)
+def test_what_trl_makes_of_from_and_value_is_told(rows, told):
+    assert list(findings([form_checks], rows)) == told
+
+
+@pytest.mark.parametrize("rows", [of_sharegpt("user", "assistant"), of_sharegpt("human", "gpt")])
+def test_trl_renames_keys_and_keeps_roles(rows):
+    """What the test above takes for granted."""
+    from trl.data_utils import is_conversational_from_value, maybe_convert_to_chatml
+
+    row = copy.deepcopy(rows[0])
+    assert is_conversational_from_value(row)
+    turns = rows[0]["conversations"]
+    made = [{"role": turn["from"], "content": turn["value"]} for turn in turns]
+    assert maybe_convert_to_chatml(row) == {"messages": made}
+
+
 def in_parts(key):
     return [{"messages": [{"role": role, "content": [{"type": "text", key: "Hi"}]} for role in SIDES]}] * 20
 
