@@ -59,6 +59,7 @@ CASES = {
     "template-refuses-row": {"tokenizer": of("gemma-2")},
     "system-dropped": {"tokenizer": of("mistral-v0.3")},
     "earlier-thinking-dropped": {"tokenizer": of("qwen3")},
+    "tool-arguments-encoded-twice": {"tokenizer": of("qwen2.5")},
     "missing-bos": {"tokenizer": adding_bos},
     "double-bos": {"tokenizer": adding_bos},
     "end-not-trained": {"tokenizer": without_end},

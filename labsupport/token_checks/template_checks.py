@@ -51,6 +51,13 @@ EARLIER_THINKING = Rule(
     "The template leaves out the thoughts of earlier answers; these are trained without thoughts.",
     "To train every answer with its thoughts, make each the last one of a row of its own.",
 )
+ENCODED_TWICE = Rule(
+    "tool-arguments-encoded-twice",
+    "error",
+    "The arguments of a call are JSON in a text, and the template writes that text as JSON once more: the "
+    "model learns calls whose arguments are read back as a text and no object.",
+    'Give objects: json.loads(arguments). Their keys stay apart in a dataset with on_mixed_types="use_json".',
+)
 MISSING_BOS = Rule(
     "missing-bos",
     "warning",
@@ -82,8 +89,8 @@ BARE_STRINGS = Rule(
     "For a chat model write prompt and completion as messages; --model says which model it is.",
 )
 RULES = (
-    NO_TEMPLATE, REFUSED, SYSTEM_DROPPED, THINKING_DROPPED, EARLIER_THINKING, MISSING_BOS,
-    END_NOT_TRAINED, END_IS_NOT_EOS, TEMPLATE_SKIPPED, BARE_STRINGS,
+    NO_TEMPLATE, REFUSED, SYSTEM_DROPPED, THINKING_DROPPED, EARLIER_THINKING, ENCODED_TWICE,
+    MISSING_BOS, END_NOT_TRAINED, END_IS_NOT_EOS, TEMPLATE_SKIPPED, BARE_STRINGS,
 )  # fmt: skip
 
 KINDS = 2_000  # sequences of roles whose rendering is remembered; a template's refusals hang on them
@@ -145,7 +152,8 @@ class Rendering(Check):
             said = content_of(message).strip()
             if message.get("role") == "system" and said and said not in text:
                 return SYSTEM_DROPPED, said
-        return None
+        twice = next((said for said in texts_of_arguments(record) if json_of(said) in text), None)
+        return None if twice is None else (ENCODED_TWICE, json_of(twice))
 
     def rendered(self, record) -> str:
         """The row as the template writes it."""
@@ -177,6 +185,23 @@ class Rendering(Check):
 def uses_tools(record) -> bool:
     """Whether somebody calls a tool in the row."""
     return any(m.get("tool_calls") or m.get("function_call") for m in record.messages)
+
+
+def texts_of_arguments(record) -> list[str]:
+    """The arguments of the row's calls that are texts, as the API of OpenAI returns them, and no objects."""
+    calls = [call for message in record.messages for call in as_list(message.get("tool_calls"))]
+    functions = [call.get("function", call) for call in calls if isinstance(call, dict)]
+    given = [function.get("arguments") for function in functions if isinstance(function, dict)]
+    return [said for said in given if isinstance(said, str)]
+
+
+def as_list(value) -> list:
+    return value if isinstance(value, list) else []
+
+
+def json_of(text: str) -> str:
+    """A text as a template's tojson writes it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def thoughts_of(message: dict) -> list[str]:

@@ -155,6 +155,23 @@ def test_a_template_that_takes_one_call_a_turn_refuses_the_rows_with_two_alone(s
     assert "template-refuses-row" in seen([tool_row(1), thought], own, {"model": "a-chat-model"})
 
 
+@pytest.mark.parametrize(
+    ("template", "arguments", "told"),
+    [
+        ("qwen2.5", '{"place": "Köln"}', True),
+        ("llama-3.1", "{}", True),
+        ("qwen2.5", {"place": "Köln"}, False),
+        ("qwen3", '{"place": "Köln"}', False),  # writes a text as it stands
+    ],
+)
+def test_arguments_that_are_json_in_a_text(template, arguments, told, tokenizer):
+    row = tool_row(1)
+    call = {"type": "function", "function": {"name": "clock", "arguments": arguments}}
+    row["messages"][1]["tool_calls"] = [call]
+    found = seen([row], templates.tokenizer_with(tokenizer, template), {"model": "a-chat-model"})
+    assert ("tool-arguments-encoded-twice" in found) is told
+
+
 def test_thoughts_that_the_trainers_own_template_keeps(tokenizer):
     own = templates.tokenizer_with(tokenizer, "qwen3")
     own.eos_token = "<|im_end|>"
