@@ -13,7 +13,11 @@ from pathlib import Path
 
 import torch
 
-from labsupport.models import base_model
+from labsupport.merge_runs import adapters
+from labsupport.models import base_model, lora
+from labsupport.run_folders import base_of_run
+
+FIX = "load it on its own"
 
 
 def unmerged(base: str, adapter: Path | str):
@@ -74,9 +78,20 @@ MERGED = {
 
 
 def with_adapter(model, adapter: Path | str):
-    """The model with the saved adapter on it, frozen, in evaluation mode."""
+    """The model with the saved adapter on it, frozen, in evaluation mode.
+
+    LabError for an adapter of another base model: PEFT would name the first layers that differ in dozens of
+    lines, or drop without a word what the model has no layers for. And as `adapters.opened`.
+    """
     from peft import PeftModel
 
+    adapters.opened(adapter)
+    mine = base_of_run.adapter_shapes(Path(adapter))
+    layers = lora.linear_layers(model)
+    theirs = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
+    base_of_run.check_matrices(Path(adapter), mine, theirs, FIX)
+    if absent := sorted(set(mine) - {name for name, _ in model.named_modules()}):
+        raise base_of_run.of_another_base(Path(adapter), f"the model has no {absent[0]}", FIX)
     return PeftModel.from_pretrained(model, str(adapter)).eval()
 
 

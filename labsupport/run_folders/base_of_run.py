@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from labsupport.core.files import ROOT, LabError, first_line, read_json, short
+from labsupport.run_folders.run_folder import ADAPTER, corrupt
 
 NOT_PLAIN = {"U8", "I8", "I32"}  # quantized weights, whose stored shape is not the matrix's
 PREFIX = "base_model.model."
@@ -80,45 +81,55 @@ def check_fits(run, named: bool) -> None:
         raise LabError(f"--model {run.base}: there is no model's folder of that name, with a config.json.")
     if folder is None or run.place is None:
         return
+    check_adapter_of(run.place, folder, "give its own with --model")
+
+
+def check_adapter_of(place: Path, folder: Path, fix: str) -> None:
+    """LabError, which ends with the fix, where the adapter in `place` does not fit the base model in `folder`
+    or is damaged. A base of which no plain weights are here is not compared."""
     base = base_shapes(folder)
-    adapter = adapter_shapes(run)
+    adapter = adapter_shapes(place)
     if not base or not adapter:
         return
-    misfits = [
-        (name, shape, base[name])
-        for name, shape in adapter.items()
-        if name in base and sorted(shape) != sorted(base[name])
-    ]
+    check_matrices(place, adapter, base, fix)
     absent = [name for name in adapter if name not in base]
-    if misfits:
-        name, mine, theirs = misfits[0]
-        raise LabError(
-            f"{short(run.place)}: the adapter's {name} is made for a matrix of {mine[0]} x {mine[1]}, and in "
-            f"{short(folder)} it has {theirs[0]} x {theirs[1]}. The adapter is of another base model: give "
-            "its own with --model."
-        )
     names = stored(folder) if len(absent) == len(adapter) else set()  # reads all headers: once
     if len(absent) == len(adapter) and not any(is_stored(name, names) for name in absent):
-        raise LabError(
-            f"{short(run.place)}: the adapter's modules, such as {absent[0]}, are not in {short(folder)}: "
-            "give its own base model with --model."
-        )
+        raise of_another_base(place, f"modules such as {absent[0]} are not in {short(folder)}", fix)
 
 
-def adapter_shapes(run) -> dict[str, tuple[int, int]]:
-    """Module -> (outputs, inputs) of the matrix that its pair of A and B is made for."""
-    from safetensors import safe_open
+def check_matrices(place: Path, adapter: dict, base: dict, fix: str) -> None:
+    """LabError for the first module of both that the adapter has another matrix for; each is module ->
+    (outputs, inputs), in either order."""
+    for name, mine in adapter.items():
+        theirs = base.get(name, mine)
+        if sorted(mine) != sorted(theirs):
+            sizes = [f"{rows} x {columns}" for rows, columns in (mine, theirs)]
+            raise of_another_base(place, f"its {name} is made for {sizes[0]}, the base's is {sizes[1]}", fix)
+
+
+def of_another_base(place: Path, said: str, fix: str) -> LabError:
+    return LabError(f"{short(place)} is an adapter of another base model ({said}): {fix}.")
+
+
+def adapter_shapes(place: Path) -> dict[str, tuple[int, int]]:
+    """Module -> (outputs, inputs) of the matrix that its pair of A and B is made for. LabError for a damaged
+    file."""
+    from safetensors import SafetensorError, safe_open
 
     shapes = {}
-    with safe_open(run.place / "adapter_model.safetensors", "pt") as file:
-        keys = set(file.keys())
-        for key in keys:
-            if ".lora_A." in key and (other := key.replace(".lora_A.", ".lora_B.")) in keys:
-                inputs = file.get_slice(key).get_shape()
-                outputs = file.get_slice(other).get_shape()
-                if len(inputs) == len(outputs) == 2:
-                    name = key.partition(".lora_A.")[0].removeprefix(PREFIX)
-                    shapes[name] = (outputs[0], inputs[1])
+    try:
+        with safe_open(place / ADAPTER, "pt") as file:
+            keys = set(file.keys())
+            for key in keys:
+                if ".lora_A." in key and (other := key.replace(".lora_A.", ".lora_B.")) in keys:
+                    inputs = file.get_slice(key).get_shape()
+                    outputs = file.get_slice(other).get_shape()
+                    if len(inputs) == len(outputs) == 2:
+                        name = key.partition(".lora_A.")[0].removeprefix(PREFIX)
+                        shapes[name] = (outputs[0], inputs[1])
+    except (OSError, SafetensorError) as error:
+        raise corrupt(place / ADAPTER, error) from error
     return shapes
 
 

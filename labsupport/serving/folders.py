@@ -6,8 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from labsupport.core import files
 from labsupport.core.files import LabError
+from labsupport.run_folders import base_of_run
+from labsupport.run_folders.run_folder import corrupt
 
 OF_A_MODEL = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 OF_AN_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "tokenizer*", "*.jinja")
@@ -20,12 +24,16 @@ def lay_out(target: Path | str, base: Path | str, adapter: Path | str | None = N
     beside it, transformers loads the base from there and puts the adapter on it, unmerged. Tokenizer and chat
     template are the adapter's where it has any, since it was trained with those. The files are hard links
     where the disk has them, so nothing is copied twice: do not edit them. Returns `target`. LabError for a
-    folder that lacks something.
+    folder that lacks something, damaged weights, and an adapter of another base: the server would tell a
+    client "Internal Server Error" and no more.
     """
     target, base = Path(target), Path(base)
     taken = _found(base, OF_A_MODEL, ("config.json",), "a model")
     if adapter is not None:
         taken |= _found(Path(adapter), OF_AN_ADAPTER, OF_AN_ADAPTER[:2], "an adapter")
+        base_of_run.check_adapter_of(Path(adapter), base, "lay it beside its own")
+    for file in taken.values():
+        _check_whole(file)
     try:
         target.mkdir(parents=True)
         for name, file in taken.items():
@@ -41,6 +49,16 @@ def _found(folder: Path, patterns: tuple[str, ...], needed: tuple[str, ...], wha
         if not (folder / name).is_file():
             raise LabError(f"{files.short(folder)} has no {name}: give the folder of {what}.")
     return {file.name: file.resolve() for pattern in patterns for file in folder.glob(pattern)}
+
+
+def _check_whole(file: Path) -> None:
+    """LabError for safetensors that end too early or begin with what is no header."""
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise corrupt(file, error) from error
 
 
 def _link(file: Path, to: Path) -> None:

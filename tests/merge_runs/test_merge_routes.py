@@ -8,11 +8,14 @@ import pytest
 import torch
 from bitsandbytes import functional
 from bitsandbytes.nn import Linear4bit
+from tiny_training import tiny_model
 
 from labsupport.core.files import LabError
 from labsupport.merge_runs import adapters, rounding, routes
 from labsupport.models import base_model, lora
 from labsupport.qlora_runs import base_arms
+
+SIZES = {"hidden_size": 64, "intermediate_size": 128}  # the base's
 
 
 def logits(model) -> torch.Tensor:
@@ -102,6 +105,28 @@ def test_a_damaged_adapter_is_named_in_one_line(adapter, tmp_path, name):
         file.truncate(20)
     with pytest.raises(LabError, match=re.escape(name)) as found:
         adapters.deltas(tmp_path / "mine")
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("sizes", [{"hidden_size": 128}, {"num_hidden_layers": 1}], ids=["width", "depth"])
+@pytest.mark.parametrize("route", ["float32 base", "in place"])
+def test_an_adapter_of_another_base_is_refused_in_one_line(sizes, route, adapter, tokenizer, tmp_path):
+    tiny_model(**SIZES | sizes).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(LabError, match=r"of another base model \(.*\): load it on its own\.$") as found:
+        routes.MERGED[route](str(tmp_path), adapter)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "missing"])
+def test_no_route_takes_a_damaged_or_missing_file(kind, base, adapter, tmp_path):
+    shutil.copytree(adapter, tmp_path / "mine")
+    weights = tmp_path / "mine" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    if kind == "missing":
+        weights.unlink()
+    with pytest.raises(LabError, match=r"adapter_model\.safetensors") as found:
+        routes.dequantised(base, tmp_path / "mine")
     assert "\n" not in str(found.value)
 
 

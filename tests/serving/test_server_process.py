@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from served_models import make
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from labsupport.core.files import ROOT, LabError
 from labsupport.models import tiny_base
@@ -162,3 +163,20 @@ def test_an_adapter_is_served_with_its_base_beside_it(tmp_path):
     assert not (tmp_path / "other").exists()
     with pytest.raises(LabError, match="Cannot write"):
         folders.lay_out(served / "base", tiny_base.FOLDER)
+
+
+def test_what_a_server_could_not_load_is_refused_before_it_starts(tmp_path):
+    served, adapter = make(tmp_path), tmp_path / "adapter"
+    small = AutoConfig.from_pretrained(tiny_base.FOLDER)
+    small.hidden_size //= 2
+    AutoModelForCausalLM.from_config(small).save_pretrained(tmp_path / "small")
+    with pytest.raises(LabError, match=r"of another base model \(.*\): lay it beside its own\.$"):
+        folders.lay_out(served / "other", tmp_path / "small", adapter)
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(LabError, match=r"adapter_model\.safetensors is damaged"):
+        folders.lay_out(served / "other", tiny_base.FOLDER, adapter)
+    (tmp_path / "small" / "model.safetensors").write_bytes(b"{}")
+    with pytest.raises(LabError, match=r"model\.safetensors is damaged"):
+        folders.lay_out(served / "other", tmp_path / "small")
+    assert not (served / "other").exists()
