@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labsupport.core.files import ROOT, short
 from labsupport.findings.finding import Rule, hit_whole
+from labsupport.run_folders.base_of_run import last_part
 from labsupport.serve_checks.adapter_folder import Adapter
 from labsupport.serve_checks.weight_checks import at
 
@@ -34,6 +35,18 @@ ANOTHER_BASE = Rule(
     "The matrices do not fit the base model's: the adapter was trained on another one, and loading it fails.",
     "Serve it on its own base model; with --base you say which that is.",
 )  # fmt: skip
+DIFFERS = Rule(
+    "base-differs", "warning",
+    "The adapter names another base model than --base. Where the two are of one size it loads, and answers "
+    "other than it was trained to.",
+    "Serve it on the base that it names, or correct base_model_name_or_path in adapter_config.json.",
+)  # fmt: skip
+OTHER_NAME = Rule(
+    "base-named-otherwise", "note",
+    "The adapter names its base model otherwise than the folder is called; whether that holds the same "
+    "weights cannot be seen from the adapter.",
+    "Make sure that it is the model that the adapter names.",
+)  # fmt: skip
 FOREIGN = Rule(
     "foreign-layers", "error",
     "The base model has no layers of these names: PEFT would leave the weights out and vLLM refuses them.",
@@ -52,7 +65,10 @@ FOUR_BIT = Rule(
     "a base in other precision.",
     "Serve the base in the same 4 bits, or measure the merged model before you trust it.",
 )  # fmt: skip
-RULES = [NOT_NAMED, NOT_FOUND, IS_A_PATH, NOT_HERE, ANOTHER_BASE, FOREIGN, CHANGED_BASE, FOUR_BIT]
+RULES = [
+    NOT_NAMED, NOT_FOUND, IS_A_PATH, NOT_HERE, DIFFERS, OTHER_NAME, ANOTHER_BASE, FOREIGN, CHANGED_BASE,
+    FOUR_BIT,
+]  # fmt: skip
 
 CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")  # PEFT's names; pissa_niter_16 begins so, too
 # transformers 5 stacks experts and has classes of its own for routers; PEFT and vLLM take the older names.
@@ -70,6 +86,22 @@ def name(adapter: Adapter):
         yield hit_whole(rule, f"base_model_name_or_path is {named}")
     if adapter.base_folder is None and adapter.base is not None:
         yield hit_whole(NOT_HERE, adapter.base)
+
+
+def same_name(adapter: Adapter):
+    """Whether the base that is served may be the one that the adapter names, where that is another name."""
+    named, served = adapter.config.get("base_model_name_or_path"), adapter.base
+    if not named or not served or plain(named) == plain(served) or (is_path(named) and not is_here(named)):
+        return  # NOT_FOUND tells of a folder that is not here
+    rule = OTHER_NAME if any(is_path(one) or is_here(one) for one in (named, served)) else DIFFERS
+    yield hit_whole(rule, f"the adapter names {named}, and it is served on {served}")
+
+
+def plain(name: str) -> str:
+    """The last part of a name or a path, its letters and digits. A folder in the hub's cache is called by a
+    hash, and has the name before it."""
+    cached = re.search(r"models--[^/]+--([^/]+)/snapshots/", name)
+    return re.sub(r"[^a-z0-9]", "", cached[1].lower() if cached else last_part(name.partition("@")[0]))
 
 
 def is_path(name: str) -> bool:
@@ -116,4 +148,4 @@ def four_bits(adapter: Adapter):
         yield hit_whole(FOUR_BIT, f"the base's name: {adapter.config['base_model_name_or_path']}")
 
 
-CHECKS = [name, shapes, beginning, four_bits]
+CHECKS = [name, same_name, shapes, beginning, four_bits]

@@ -10,6 +10,7 @@ from spoken_server import speaking
 from labsupport import cli
 from labsupport.core.files import LabError
 from labsupport.models import tiny_base
+from labsupport.serve_checks import vllm_facts
 from labsupport.serve_checks.commands import vllm_serve
 
 
@@ -133,6 +134,7 @@ def test_the_line_for_vllm_brings_a_template_of_its_own_and_takes_penalties_back
     found = words(good, str(base))
     assert found[found.index("--chat-template") + 1] == str(good / "chat_template.jinja")
     assert found[found.index("--override-generation-config") + 1] == '{"repetition_penalty": 1.0}'
+    assert {word for word in found if word.startswith("--")} < set(vllm_facts.OPTIONS)
 
 
 def test_no_line_for_a_rank_beyond_vllms(good, tmp_path):

@@ -257,8 +257,31 @@ def wider(tmp_path_factory):
 
 def test_an_adapter_of_another_base(good, wider):
     found = ids(good, base=str(wider))
-    assert set(found) == {"another-base"}
+    assert set(found) == {"another-base", "base-named-otherwise"}
     assert found["another-base"][0].startswith("model.layers.0.self_attn.q_proj is made for a matrix of ")
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("another/model-of-that-size", "base-named-otherwise"),  # the folder may hold just that
+        ("/elsewhere/Tiny-Base/", None),
+        ("somebody/Tiny-Base", None),
+        ("somebody/tiny-base@main", None),
+        ("/cache/hub/models--somebody--tiny_base/snapshots/0a1b2c", None),
+    ],
+)
+def test_a_base_of_another_name_than_the_adapters(good, tmp_path, named, told):
+    found = ids(copied(good, tmp_path / "a", base_model_name_or_path=named), base=str(tiny_base.FOLDER))
+    assert set(found) - {"base-not-found"} == ({told} if told else set())
+
+
+def test_another_base_of_the_same_size_on_the_hub(good, tmp_path, monkeypatch):
+    monkeypatch.setattr(base_of_run, "cached_folder", lambda name: tiny_base.FOLDER)
+    folder = copied(good, tmp_path / "a", base_model_name_or_path="somebody/model-v0.1")
+    assert set(ids(folder)) == set(ids(folder, base="elsewhere/model-v0.1")) == set()
+    found = ids(folder, base="somebody/model-v0.3")
+    assert "names somebody/model-v0.1, and it is served on somebody/model-v0.3" in found["base-differs"][0]
 
 
 def test_layers_that_the_base_does_not_have(good, tmp_path):
@@ -332,9 +355,8 @@ def test_tokenizers_that_differ_without_harm(good, tmp_path):
 
     assert ids(saved_with(good, tmp_path / "a", pad)) == {}
 
-    base_folder = (
-        tmp_path / "base"
-    )  # has a token that the adapter's lacks, and stops at the adapter's EOS, too
+    # Has a token that the adapter's lacks, and stops at the adapter's EOS, too.
+    base_folder = tmp_path / "tiny_base"
     shutil.copytree(tiny_base.FOLDER, base_folder)
 
     def add(tokenizer):
@@ -357,7 +379,7 @@ def test_tokenizers_that_differ_without_harm(good, tmp_path):
 def test_no_tokenizer_and_no_template(good, tmp_path):
     bare = made(tmp_path / "a", tokenizer=False)
     assert set(ids(bare)) == {"no-tokenizer"}
-    mute = tmp_path / "base"
+    mute = tmp_path / "tiny_base"
     shutil.copytree(tiny_base.FOLDER, mute)
     (mute / "chat_template.jinja").unlink()
     assert set(ids(bare, base=str(mute))) == {"no-tokenizer", "no-template"}

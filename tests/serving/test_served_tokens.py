@@ -1,6 +1,7 @@
 """The real server gives the ids and the text that this process generates, whatever other clients do."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from labsupport.core.files import LabError
 from labsupport.models import chat, tiny_base
 from labsupport.serving import load, replies, server
-from labsupport.tasks import tickets
+from labsupport.tasks import facts, tickets
 
 pytestmark = pytest.mark.slow
 LIMIT = 24  # tokens
@@ -121,3 +122,39 @@ def test_killing_the_server_gives_every_client_one_error(tmp_path):
         level = load.at_once(client, "base", conversations(2), clients=2)
         assert [answer.error for answer in level.answers] == ["APIConnectionError: Connection error."] * 2
         assert doomed.process.poll() is not None
+
+
+def begun(client, messages):
+    """A stream of 300 tokens whose first piece is here."""
+    stream = client.chat.completions.create(
+        model="base", messages=messages, temperature=0, max_tokens=300, stream=True
+    )
+    next(iter(stream))
+    return stream
+
+
+def test_in_one_batch_a_client_that_goes_away_and_a_kill_lose_nobodys_answer(tmp_path):
+    """All share each forward pass. Asked for codes, the base mostly writes on to the limit."""
+    batching = ["--continuous-batching", "--cb-num-blocks", "64", "--cb-max-batch-tokens", "256"]
+    talks = [facts.prompt(row["key"]) for row in facts.load()[:4]]
+    with server.running(make(tmp_path), options=batching) as doomed, ThreadPoolExecutor(1) as pool:
+        client = doomed.client()
+        alone = load.at_once(client, "base", talks, 1, 40)
+        stream = begun(client, talks[0])
+        others = pool.submit(load.at_once, client, "base", talks, 4, 40)
+        next(iter(stream))
+        stream.close()
+        level = others.result(timeout=120)
+        assert not level.failed
+        assert [answer.tokens for answer in level.answers] == [answer.tokens for answer in alone.answers]
+
+        stream = begun(client, talks[0])
+        others = pool.submit(load.at_once, client, "base", talks, 4, 300)
+        for _ in zip(range(20), stream, strict=False):
+            pass
+        doomed.kill()
+        level = others.result(timeout=120)
+        assert len(level.answers) == 4 and level.failed
+        # A whole answer is counted; half a one is kept, with what went wrong, and not counted.
+        assert all(bool(answer.error) is (answer.tokens == 0) for answer in level.answers)
+        assert any(answer.error and answer.text for answer in level.answers)
