@@ -264,12 +264,14 @@ def pip(step: str, *arguments: str) -> None:
             encoding="utf-8",
             errors="replace",
         )
-        for line in process.stdout:
-            file.write(line)
-            tail = [*tail[-30:], line.strip()]
-            if line.startswith(("Collecting", "  Downloading", "Installing")):
-                show_progress(f"{step}: {line.strip()}")
-        process.wait()
+        try:
+            for line in process.stdout:
+                file.write(line)
+                tail = [*tail[-30:], line.strip()]
+                if line.startswith(("Collecting", "  Downloading", "Installing")):
+                    show_progress(f"{step}: {line.strip()}")
+        finally:
+            process.wait()  # Ctrl-C ends pip as well; the next set-up must not meet it
     show_progress("")
     if process.returncode:
         errors = [line for line in tail if line.startswith("ERROR")] or tail[-1:] or ["no output"]
@@ -372,7 +374,12 @@ def support(*arguments: str, **options) -> int:
     Ctrl-C reaches it, too, and is held back until it can answer with a line of its own.
     """
     command = [str(venv_python()), "-m", "labsupport.cli", *arguments]
-    process = subprocess.Popen(command, preexec_fn=HOLD_INTERRUPTS, **options)
+    return ended(subprocess.Popen(command, preexec_fn=HOLD_INTERRUPTS, **options))
+
+
+def ended(process: subprocess.Popen) -> int:
+    """Wait for a process that Ctrl-C reaches, too, and that ends of itself then; its exit status.
+    (`subprocess.run` would kill it after a quarter of a second.)"""
     while True:
         try:
             return process.wait()
@@ -437,22 +444,30 @@ def copy_notebooks() -> None:
         editions = dict(json.loads(editions_file.read_text()))
     except (OSError, ValueError, TypeError):
         editions = {}
-    for source in sorted({*(ROOT / "notebooks").glob("*.ipynb")} - {ROOT / "notebooks" / CONTENTS}):
-        edition = hashlib.sha256(source.read_bytes()).hexdigest()
-        mine = WORK / source.name
-        if not mine.exists():
-            scratch = mine.with_suffix(".tmp")  # a full disk must not leave half a notebook
-            shutil.copyfile(source, scratch)
-            scratch.replace(mine)
-            editions[source.name] = edition
-        elif editions.get(source.name, edition) != edition:
-            say(
-                f"A newer edition of {source.name} exists. Yours is untouched; to get the new one, "
-                f"rename my_work/{source.name} and run start again."
-            )
-    scratch = editions_file.with_suffix(".tmp")
-    scratch.write_text(json.dumps(editions, indent=1))
-    scratch.replace(editions_file)
+    try:
+        for source in sorted({*(ROOT / "notebooks").glob("*.ipynb")} - {ROOT / "notebooks" / CONTENTS}):
+            edition = hashlib.sha256(source.read_bytes()).hexdigest()
+            mine = WORK / source.name
+            if not mine.exists():
+                write_whole(mine, source.read_bytes())
+                editions[source.name] = edition
+            elif editions.get(source.name, edition) != edition:
+                say(
+                    f"A newer edition of {source.name} exists. Yours is untouched; to get the new one, "
+                    f"rename my_work/{source.name} and run start again."
+                )
+    finally:
+        write_whole(editions_file, json.dumps(editions, indent=1).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file; a full disk or Ctrl-C leaves no half of it and nothing beside it."""
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------- JupyterLab
@@ -524,6 +539,7 @@ def open_lab(port: int, browser: bool) -> int:
         f"--LabApp.workspaces_dir={workspaces}",
         "--LabApp.extension_manager=readonly",
         "--LabApp.news_url=None",
+        "--JupyterApp.answer_yes=True",  # one Ctrl-C ends it and its kernels
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--Application.log_level=WARN",
     ]
@@ -534,10 +550,8 @@ def open_lab(port: int, browser: bool) -> int:
     say(f"JupyterLab: http://127.0.0.1:{port}{page}?token={token}")
     say("Stop it with Ctrl-C. Your copies of the notebooks are in my_work/.")
     environment = {**os.environ, "JUPYTER_TOKEN": token}
-    with contextlib.suppress(KeyboardInterrupt):
-        command = [str(venv_python()), "-m", "jupyterlab", *options]
-        return subprocess.run(command, env=environment, cwd=ROOT).returncode
-    return 0
+    command = [str(venv_python()), "-m", "jupyterlab", *options]
+    return ended(subprocess.Popen(command, env=environment, cwd=ROOT))
 
 
 # ---------------------------------------------------------------- the verbs

@@ -17,6 +17,11 @@ os.environ |= {
 }
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# The same inputs in every run, and no time limit: a laptop at work must not fail what passed in CI.
+settings.register_profile("lab", derandomize=True, deadline=None, database=None)
+settings.load_profile("lab")
 
 
 @pytest.fixture(scope="session")

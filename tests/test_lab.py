@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -601,18 +602,62 @@ def test_a_damaged_list_of_editions_is_survived(lab, damaged):
     assert list(json.loads((lab.WORK / ".editions.json").read_text())) == ["02.ipynb"]
 
 
+def test_ctrl_c_between_two_copies_leaves_whole_notebooks_and_their_list(lab, monkeypatch):
+    for name in ("01", "02"):
+        (lab.ROOT / "notebooks" / f"{name}.ipynb").write_text(name)
+    real = lab.Path.replace
+
+    def stopped(path, target):
+        if target.name == "02.ipynb":
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.Path, "replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            lab.copy_notebooks()
+    assert sorted(path.name for path in lab.WORK.iterdir()) == [".editions.json", "01.ipynb"]
+    assert list(json.loads((lab.WORK / ".editions.json").read_text())) == ["01.ipynb"]
+
+
+ENDS_SLOWLY = """
+import pathlib, signal, sys, time
+
+def end(*_):
+    time.sleep(1)
+    pathlib.Path(sys.argv[1]).write_text("ended")
+    sys.exit(0)
+
+signal.signal(signal.SIGINT, end)
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_ctrl_c_lets_jupyterlab_end_by_itself(lab, tmp_path):
+    """It has kernels to shut down, which takes longer than `subprocess.run` waits."""
+    command = [sys.executable, "-c", ENDS_SLOWLY, str(tmp_path / "end")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    process.send_signal(signal.SIGINT)
+    assert lab.ended(process) == 0 and (tmp_path / "end").read_text() == "ended"
+
+
 def test_a_full_disk_leaves_no_half_a_notebook(lab, monkeypatch, capsys):
     (lab.ROOT / "notebooks" / "01.ipynb").write_text("whole")
 
-    def half(_, target):
-        Path(target).write_text("wh")
-        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+    def half(path, content):
+        path.write_text("wh")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(lab.shutil, "copyfile", half)
+        patch.setattr(lab.Path, "write_bytes", half)
         patch.setattr(lab, "ensure_ready", lambda _: None)
         assert lab.main(["start"]) == 2
     assert "No space left" in one_line(capsys)
+    assert list(lab.WORK.iterdir()) == []
     lab.copy_notebooks()
     assert (lab.WORK / "01.ipynb").read_text() == "whole"
 
@@ -710,13 +755,16 @@ def test_an_impossible_port_is_one_line(lab, capsys):
 def test_jupyter_listens_here_only_and_keeps_its_token(lab, monkeypatch, capsys, user, allow_root):
     seen = {}
 
-    def run(command, **options):
-        seen.update(command=command, **options)
-        return subprocess.CompletedProcess(command, 0)
+    class Started:
+        def __init__(self, command, **options):
+            seen.update(command=command, **options)
+
+        def wait(self):
+            return 0
 
     lab.WORK.mkdir()
     (lab.WORK / "00_start_here.ipynb").write_text("{}")
-    monkeypatch.setattr(lab.subprocess, "run", run)
+    monkeypatch.setattr(lab.subprocess, "Popen", Started)
     monkeypatch.setattr(lab.os, "geteuid", lambda: user, raising=False)
     assert lab.open_lab(9100, browser=False) == 0
     token = seen["env"]["JUPYTER_TOKEN"]

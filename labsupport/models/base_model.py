@@ -101,7 +101,8 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
     """Model and tokenizer, the model in evaluation mode.
 
     dtype: "float32", "bfloat16", "float16" or "nf4" (bitsandbytes NF4 with double quantisation; the
-    arithmetic is done in the profile's format on a GPU, in float32 on a CPU); the profile's by default.
+    arithmetic is done in the profile's format on a GPU, in float32 on a CPU). device: "cpu" or "cuda". Both
+    are the profile's by default.
     """
     import torch
     from safetensors import SafetensorError
@@ -110,10 +111,11 @@ def load(name: str | None = None, dtype: str | None = None, device: str | None =
     upstream.quiet_known_noise()
     profile = profiles.current()
     where, dtype = path(name), dtype or ("nf4" if profile.quantize else profile.dtype)
-    options = {"device_map": device or profile.device, "attn_implementation": profile.attention}
+    device = device or profile.device
+    options = {"device_map": device, "attn_implementation": profile.attention}
     if dtype == "nf4":
         upstream.guard_4bit_on_cpu()
-        compute = torch.float32 if profile.device == "cpu" else getattr(torch, profile.dtype)
+        compute = torch.float32 if device == "cpu" else getattr(torch, profile.dtype)
         options["dtype"] = compute
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,

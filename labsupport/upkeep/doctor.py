@@ -11,6 +11,7 @@ import shutil
 import time
 import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -60,10 +61,21 @@ def set_up() -> None:
 
 def measured(seconds: float) -> dict:
     """The fastest number format of this CPU, and the training speed in each one that is worth timing."""
-    threads = max(1, min(os.cpu_count() or 1, 8))
+    threads = min(usable_processors(), 8)
     speeds = {dtype: tokens_per_second(dtype, threads, seconds) for dtype in worth_timing(threads)}
     rounded = {dtype: round(speed, 1) for dtype, speed in speeds.items()}
     return {"dtype": max(speeds, key=speeds.get), "threads": threads, "tokens_per_second": rounded}
+
+
+def usable_processors(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many processors this process may use: those it is bound to, or fewer where a container has a quota,
+    which Linux gives as microseconds of computing in a period, or as "max"."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        allowed, period = map(int, quota.read_text().split())
+    except (OSError, ValueError):  # none, or "max"
+        return bound
+    return max(1, min(bound, allowed // period))
 
 
 def note(settings: dict) -> dict:

@@ -25,7 +25,8 @@ def test_ctrl_c_at_any_moment_is_one_line_and_status_130(delay):
     arguments = [*LAB, "plan", "--model", "llama-3.1-8b", "--gpu", "l4", "--seq", "8192"]
     pipe = subprocess.PIPE
     process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, process_group=0)
-    while subprocess.run(["pgrep", "-P", str(process.pid)], stdout=subprocess.DEVNULL).returncode:
+    looks = ["pgrep", "-P", str(process.pid)]
+    while process.poll() is None and subprocess.run(looks, stdout=subprocess.DEVNULL).returncode:
         time.sleep(0.02)
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)

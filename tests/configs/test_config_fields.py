@@ -118,7 +118,7 @@ def test_null_is_absent_but_where_it_says_that_there_is_none():
 
 @given(st.dictionaries(NAMES, VALUES, max_size=3))
 def test_any_value_in_any_field_is_one_line_or_a_configuration(changes):
-    began = time.monotonic()
+    began = time.process_time()
     try:
         completed = model_configs.checked(GOOD | changes, "my/config.json")
     except LabError as error:
@@ -127,7 +127,7 @@ def test_any_value_in_any_field_is_one_line_or_a_configuration(changes):
     else:
         assert model_configs.checked(completed) == completed
         json.dumps(completed)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @given(VALUES)

@@ -448,3 +448,15 @@ def test_an_unknown_format_is_told_the_valid_ones(on_the_cpu, monkeypatch):
     monkeypatch.setattr(base_model, "path", lambda _: "unused")
     with pytest.raises(LabError, match="'int3'.*float32, bfloat16, float16, nf4"):
         base_model.load(dtype="int3")
+
+
+def test_on_a_machine_with_a_card_nf4_on_the_processor_is_computed_in_float32(monkeypatch):
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    from labsupport.core import profiles
+
+    monkeypatch.setattr(profiles, "current", lambda: profiles.get("gpu-24gb"))
+    model, _ = base_model.load("data/tiny_base", "nf4", "cpu")
+    formats = {module.compute_dtype for module in model.modules() if isinstance(module, Linear4bit)}
+    assert formats == {torch.float32} and model.get_input_embeddings().weight.dtype == torch.float32

@@ -304,11 +304,11 @@ ANYTHING = st.one_of(
 
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=3))
 def test_anything_in_any_field_is_one_line_or_a_run(fields):
-    began = time.monotonic()
+    began = time.process_time()
     try:
         setup = checked(Setup(CONFIG, **fields))
     except LabError as error:
         assert "\n" not in str(error)
     else:
         assert checked(setup) == setup
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2

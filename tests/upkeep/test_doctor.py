@@ -201,3 +201,15 @@ def test_doctor_knows_the_pythons_that_the_project_admits(version, good, monkeyp
     finding = doctor.python_version()
     assert (finding.ok, finding.seen) == (good, version)
     assert "3.14.1" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [("200000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 64), ("", 64), (None, 64)],
+)
+def test_no_more_threads_than_processors_that_may_be_used(quota, most, tmp_path, monkeypatch):
+    """A rented container shows all processors of its host."""
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert doctor.usable_processors(tmp_path / "cpu.max") == most
