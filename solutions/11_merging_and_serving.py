@@ -885,9 +885,9 @@ expect(
 )
 
 # %% [markdown]
-# Each name answers as its folder does: at half the strength the code is another. And each folder is a model of
-# its own to this server: two adapters are two copies of the base in memory, and their requests do not share a
-# batch. What exercise 3 does, one base and many adapters in one batch, is vLLM's (below).
+# Each name answers as its folder does: at half the strength the code is another. And each folder is a model
+# of its own to this server: two adapters are two copies of the base in memory, and their requests do not
+# share a batch. What exercise 3 does, one base and many adapters in one batch, is vLLM's (below).
 #
 # Always say `temperature=0` and `max_tokens`. Without the first, the folder's `generation_config.json`
 # decides whether it samples. (A repetition penalty in that file applies even at temperature 0.) Without the

@@ -96,9 +96,12 @@ def _plain(value) -> str:
 
 def to_be_pushed(folder: Path | str) -> list[tuple[str, int]]:
     """Name and bytes of every file that `HfApi().upload_folder(folder_path=folder, ...)` would send."""
+    from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects
+
     folder = Path(folder)
-    found = [place for place in sorted(folder.rglob("*")) if place.is_file()]
-    return [(place.relative_to(folder).as_posix(), place.stat().st_size) for place in found]
+    names = [place.relative_to(folder).as_posix() for place in sorted(folder.rglob("*")) if place.is_file()]
+    sent = filter_repo_objects(names, ignore_patterns=DEFAULT_IGNORE_PATTERNS)  # git's files, say, are not
+    return [(name, (folder / name).stat().st_size) for name in sent]
 
 
 def name_base(folder: Path | str, base: str) -> None:

@@ -1,7 +1,7 @@
-import inspect
+from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, hf_api
 from peft import LoraConfig, get_peft_model
 
 from labsupport.core.files import LabError
@@ -42,12 +42,26 @@ def test_the_card_read_back_holds_the_numbers_and_no_path(adapter):
         assert str(tiny_base.FOLDER) not in (adapter / name).read_text()
 
 
-def test_all_that_would_be_pushed_is_listed(adapter):
+def test_what_is_listed_is_what_upload_folder_sends(adapter, monkeypatch):
+    """The library's own call, up to the commit that would go over the network."""
     model_card.write(adapter, **GIVEN)
+    for beside in ("training_args.bin", ".git/config", ".cache/huggingface/x"):
+        (adapter / beside).parent.mkdir(parents=True, exist_ok=True)
+        (adapter / beside).write_text("x")
+    sent = {}
+
+    def commit(self, repo_id, *, operations, **_):
+        sent.update({one.path_in_repo: one.upload_info.size for one in operations})
+        return SimpleNamespace(pr_url=None, commit_url="", oid="")
+
+    monkeypatch.setattr(HfApi, "create_commit", commit)
+    monkeypatch.setattr(hf_api, "is_xet_available", lambda: False)  # it sends piece by piece, the same files
+    monkeypatch.setattr(HfApi, "_validate_yaml", lambda self, **_: None)  # asks the hub
+    HfApi().upload_folder(repo_id="you/name", folder_path=adapter)
     listed = dict(model_card.to_be_pushed(adapter))
-    assert set(listed) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
-    assert listed["README.md"] == (adapter / "README.md").stat().st_size
-    assert {"repo_id", "folder_path"} <= set(inspect.signature(HfApi.upload_folder).parameters)
+    assert listed == sent and set(sent) == {
+        *("README.md", "adapter_config.json", "adapter_model.safetensors", "training_args.bin")
+    }
 
 
 @pytest.mark.parametrize("wrong", [{"base": "/models/smol"}, {"results": {}}, {"limits": []}])
