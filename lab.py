@@ -270,8 +270,9 @@ def pip(step: str, *arguments: str) -> None:
                 tail = [*tail[-30:], line.strip()]
                 if line.startswith(("Collecting", "  Downloading", "Installing")):
                     show_progress(f"{step}: {line.strip()}")
-        finally:
-            process.wait()  # Ctrl-C ends pip as well; the next set-up must not meet it
+        finally:  # Ctrl-C ends pip as well, and a full disk must; the next set-up must not meet it
+            process.stdout.close()
+            process.wait()
     show_progress("")
     if process.returncode:
         errors = [line for line in tail if line.startswith("ERROR")] or tail[-1:] or ["no output"]

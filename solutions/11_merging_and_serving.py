@@ -1007,7 +1007,7 @@ with server.running(place) as api:
         print("found:", *([one.rule.id for one in found] or ["nothing"]), end="\n\n")
 
 # %% [markdown]
-# *By their text*, because this server tells no ids unless it streams; of vLLM's replies it compares ids. It
+# *By their text*, because this server tells ids only by the pieces of a stream; vLLM tells them itself. It
 # knows the difference between a near tie and another model, because it has the logits of the adapter in this
 # process. It has the replies of the bare base in this process as well, which is how it can say
 # *adapter-not-applied*: the server's replies are the base's.

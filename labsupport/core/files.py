@@ -167,8 +167,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def unused_beside(path: Path) -> Path:
-    """A hidden name in the path's folder that nothing has. Known before anything is made under it, so that
-    Ctrl-C at any moment finds what to remove; `tempfile` tells a name only when the file is there."""
+    """A hidden name in the path's folder that nothing else will have. Known before anything is made under it,
+    so that Ctrl-C at any moment finds what to remove; `tempfile` tells a name when the file is there."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 

@@ -17,7 +17,7 @@ from labsupport.merge_runs import adapters
 from labsupport.models import base_model, lora
 from labsupport.run_folders import base_of_run
 
-FIX = "load it on its own"
+FIX = "load it on its own base"
 
 
 def unmerged(base: str, adapter: Path | str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labsupport.findings.check import Check
 from labsupport.findings.finding import Rule, hit
-from labsupport.training_data.forms import SYSTEMS, has_parts, normal, shown
+from labsupport.training_data.forms import SYSTEMS, has_parts, is_missing, normal, shown
 from labsupport.training_data.messages import is_messages, role_named
 
 CONVERTED = Rule(
@@ -51,7 +51,7 @@ class Columns(Check):
     def see(self, record):
         if record.faults or not isinstance(record.raw, dict):
             return
-        for rule in faults_of_columns(record):
+        for rule in faults_of_columns(record, self.run.recipe):
             if rule is PARTS and takes_parts(self.run.tokenizer):
                 continue
             if rule not in self.told:
@@ -59,10 +59,11 @@ class Columns(Check):
                 yield hit(rule, record, f"columns: {', '.join(map(shown, record.raw))}")
 
 
-def faults_of_columns(record):
+def faults_of_columns(record, recipe):
     """The rules that a row's columns break."""
     raw = record.raw
-    if record.form == "alpaca" or is_renamed(record) or (record.form == "sharegpt" and not trl_reads(raw)):
+    converted = record.form == "alpaca" or is_renamed(record)
+    if converted or (record.form == "sharegpt" and not trl_reads(raw, recipe)):
         yield CONVERTED
     if record.text is None and any(is_text_of_messages(value) for value in raw.values()):
         yield AS_TEXT
@@ -85,16 +86,22 @@ def takes_parts(tokenizer) -> bool:
     return said in written and f"'{said}'" not in written
 
 
-def trl_reads(raw: dict) -> bool:
+def trl_reads(raw: dict, recipe) -> bool:
     """Whether TRL makes the right messages of a ShareGPT row. It renames `conversations`, from and value, but
     no roles such as human and gpt, and leaves out a system prompt in a column beside them (TRL 1.16,
-    data_utils.maybe_convert_to_chatml)."""
+    data_utils.maybe_convert_to_chatml). With a prompt beside them or assistant_only_loss it stops."""
     turns = raw.get("conversations")
-    if not isinstance(turns, list) or any(normal(key) in SYSTEMS and raw[key] for key in raw):
+    with_system = any(normal(key) in SYSTEMS and raw[key] and not is_missing(raw[key]) for key in raw)
+    stops = "prompt" in raw or (recipe is not None and recipe.get("assistant_only_loss"))
+    if not isinstance(turns, list) or with_system or stops:
         return False
-    return all(
-        {"from", "value"} <= turn.keys() and turn["from"] == role_named(turn["from"]) for turn in turns
-    )
+    return all(is_plain_turn(turn) for turn in turns)
+
+
+def is_plain_turn(turn: dict) -> bool:
+    """Whether a message of ShareGPT has a text and the name of a role that templates know."""
+    role, text = turn.get("from"), turn.get("value")
+    return isinstance(role, str) and role == role_named(role) and isinstance(text, str)
 
 
 def is_renamed(record) -> bool:

@@ -81,7 +81,7 @@ def check_fits(run, named: bool) -> None:
         raise LabError(f"--model {run.base}: there is no model's folder of that name, with a config.json.")
     if folder is None or run.place is None:
         return
-    check_adapter_of(run.place, folder, "give its own with --model")
+    check_adapter_of(run.place, folder, "give its own base with --model")
 
 
 def check_adapter_of(place: Path, folder: Path, fix: str) -> None:

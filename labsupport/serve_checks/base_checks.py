@@ -7,7 +7,6 @@ from pathlib import Path
 
 from labsupport.core.files import ROOT, short
 from labsupport.findings.finding import Rule, hit_whole
-from labsupport.run_folders.base_of_run import last_part
 from labsupport.serve_checks.adapter_folder import Adapter
 from labsupport.serve_checks.weight_checks import at
 
@@ -37,8 +36,8 @@ ANOTHER_BASE = Rule(
 )  # fmt: skip
 DIFFERS = Rule(
     "base-differs", "warning",
-    "The adapter names another base model than --base. Where the two are of one size it loads, and answers "
-    "other than it was trained to.",
+    "The adapter names another base model than --base. Where the two are of one size it loads, and may "
+    "answer other than it was trained to.",
     "Serve it on the base that it names, or correct base_model_name_or_path in adapter_config.json.",
 )  # fmt: skip
 OTHER_NAME = Rule(
@@ -73,6 +72,7 @@ RULES = [
 CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")  # PEFT's names; pissa_niter_16 begins so, too
 # transformers 5 stacks experts and has classes of its own for routers; PEFT and vLLM take the older names.
 OF_EXPERTS = re.compile(r"\.experts\.\d+\.\w+$|\.(mlp|block_sparse_moe)\.(gate|router)$")
+IN_NAME = re.compile(r"([-_]unsloth)?([-_]bnb)?[-_]4bit$")
 IN_FOUR_BITS = re.compile(r"load_in_4bit['\"]?:\s*true", re.IGNORECASE)
 
 
@@ -98,10 +98,12 @@ def same_name(adapter: Adapter):
 
 
 def plain(name: str) -> str:
-    """The last part of a name or a path, its letters and digits. A folder in the hub's cache is called by a
-    hash, and has the name before it."""
-    cached = re.search(r"models--[^/]+--([^/]+)/snapshots/", name)
-    return re.sub(r"[^a-z0-9]", "", cached[1].lower() if cached else last_part(name.partition("@")[0]))
+    """The last part of a name or a path, its letters and digits, without what says that the same model lies
+    there in 4 bits. A folder in the hub's cache is called by a hash, and has the name before it."""
+    name = name.replace("\\", "/").rstrip("/")
+    cached = re.search(r"models--(?:[^/]+--)?([^/]+)/snapshots/", name)
+    last = (cached[1] if cached else name.rpartition("/")[2]).lower().partition("@")[0]
+    return re.sub(r"[^a-z0-9]", "", IN_NAME.sub("", last)).removeprefix("meta")  # the hub renamed Meta-Llama
 
 
 def is_path(name: str) -> bool:

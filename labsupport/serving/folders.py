@@ -31,7 +31,7 @@ def lay_out(target: Path | str, base: Path | str, adapter: Path | str | None = N
     taken = _found(base, OF_A_MODEL, ("config.json",), "a model")
     if adapter is not None:
         taken |= _found(Path(adapter), OF_AN_ADAPTER, OF_AN_ADAPTER[:2], "an adapter")
-        base_of_run.check_adapter_of(Path(adapter), base, "lay it beside its own")
+        base_of_run.check_adapter_of(Path(adapter), base, "lay it beside its own base")
     for file in taken.values():
         _check_whole(file)
     try:

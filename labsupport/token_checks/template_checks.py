@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
@@ -94,6 +95,7 @@ RULES = (
 )  # fmt: skip
 
 KINDS = 2_000  # sequences of roles whose rendering is remembered; a template's refusals hang on them
+MARK = '{"mnvw": "kqzx"}'  # arguments that stand so in no row
 THOUGHT = re.compile(r"<think>\s*(\S.*?)\s*</think>", re.DOTALL)
 # Ends of turn of published models whose EOS is another, and whose generation_config stops at both.
 STOPS_TOO = {"<end_of_turn>", "<|end|>", "<turn|>"}
@@ -152,13 +154,22 @@ class Rendering(Check):
             said = content_of(message).strip()
             if message.get("role") == "system" and said and said not in text:
                 return SYSTEM_DROPPED, said
-        twice = next((said for said in texts_of_arguments(record) if json_of(said) in text), None)
-        return None if twice is None else (ENCODED_TWICE, json_of(twice))
+        return self.encoded_twice(record)
 
-    def rendered(self, record) -> str:
-        """The row as the template writes it."""
+    def encoded_twice(self, record):
+        """ENCODED_TWICE and the arguments, if the template writes a text of JSON as JSON. Told from arguments
+        of our own: theirs might stand in quotation marks elsewhere in the row."""
+        given = next((said for said in texts_of_arguments(record.messages) if is_json_object(said)), None)
+        if given is None:
+            return None
+        text = self.rendered(record, with_arguments(record.messages, MARK))
+        return (ENCODED_TWICE, json_of(given)) if json_of(MARK) in text else None
+
+    def rendered(self, record, messages: list[dict] | None = None) -> str:
+        """The row as the template writes it; with other messages, if they are given."""
         given = {"chat_template": self.template} | extras(record)
-        return self.run.tokenizer.apply_chat_template(record.messages, tokenize=False, **given)
+        messages = record.messages if messages is None else messages
+        return self.run.tokenizer.apply_chat_template(messages, tokenize=False, **given)
 
     @functools.cached_property
     def template(self) -> str | None:
@@ -187,16 +198,34 @@ def uses_tools(record) -> bool:
     return any(m.get("tool_calls") or m.get("function_call") for m in record.messages)
 
 
-def texts_of_arguments(record) -> list[str]:
-    """The arguments of the row's calls that are texts, as the API of OpenAI returns them, and no objects."""
-    calls = [call for message in record.messages for call in as_list(message.get("tool_calls"))]
+def texts_of_arguments(messages: list[dict]) -> list[str]:
+    """The arguments of calls that are texts, as the API of OpenAI returns them, and no objects."""
+    calls = [call for message in messages for call in as_list(message.get("tool_calls"))]
     functions = [call.get("function", call) for call in calls if isinstance(call, dict)]
     given = [function.get("arguments") for function in functions if isinstance(function, dict)]
     return [said for said in given if isinstance(said, str)]
 
 
+def with_arguments(messages: list[dict], text: str) -> list[dict]:
+    """A copy in which that text stands for the arguments that are texts."""
+    copied = copy.deepcopy(messages)
+    for message in copied:
+        for call in as_list(message.get("tool_calls")):
+            function = call.get("function", call) if isinstance(call, dict) else None
+            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+                function["arguments"] = text
+    return copied
+
+
 def as_list(value) -> list:
     return value if isinstance(value, list) else []
+
+
+def is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def json_of(text: str) -> str:

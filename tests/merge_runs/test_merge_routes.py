@@ -113,7 +113,7 @@ def test_a_damaged_adapter_is_named_in_one_line(adapter, tmp_path, name):
 def test_an_adapter_of_another_base_is_refused_in_one_line(sizes, route, adapter, tokenizer, tmp_path):
     tiny_model(**SIZES | sizes).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(LabError, match=r"of another base model \(.*\): load it on its own\.$") as found:
+    with pytest.raises(LabError, match=r"of another base model \(.*\): load it on its own base\.$") as found:
         routes.MERGED[route](str(tmp_path), adapter)
     assert "\n" not in str(found.value)
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 from clean_rows import clean_rows
-from seen_rows import findings, fixture
+from seen_rows import findings, fixture, settings
 
 from labsupport.row_checks import form_checks
 
@@ -30,6 +30,9 @@ def test_other_names_for_prompt_and_completion_are_told():
     assert list(findings([form_checks], rows)) == ["form-not-of-trl"]
 
 
+GREETED = [{"from": "user", "value": "Hi"}, {"from": "assistant", "value": "Hello."}]
+
+
 def of_sharegpt(user, assistant, column="conversations", **beside):
     turns = [{"from": user, "value": "Hi"}, {"from": assistant, "value": "Hello."}]
     return [{column: turns, **beside}] * 20
@@ -40,6 +43,9 @@ def of_sharegpt(user, assistant, column="conversations", **beside):
     [
         (of_sharegpt("user", "assistant"), []),
         (of_sharegpt("user", "assistant", system=""), []),
+        (of_sharegpt("user", "assistant", system=float("nan")), []),
+        (of_sharegpt("user", "assistant", prompt="Hi"), ["form-not-of-trl"]),
+        ([{"conversations": [{"from": "user", "value": ["Hi"]}, *GREETED[1:]]}] * 20, ["form-not-of-trl"]),
         (of_sharegpt("human", "gpt"), ["form-not-of-trl"]),
         (of_sharegpt("User", "assistant"), ["form-not-of-trl"]),
         (of_sharegpt("user", "assistant", system="Be brief."), ["form-not-of-trl"]),
@@ -48,6 +54,12 @@ def of_sharegpt(user, assistant, column="conversations", **beside):
 )
 def test_what_trl_makes_of_from_and_value_is_told(rows, told):
     assert list(findings([form_checks], rows)) == told
+
+
+def test_with_a_loss_on_answers_alone_trl_stops_before_it_converts():
+    masked = settings(assistant_only_loss=True)
+    rows = of_sharegpt("user", "assistant")
+    assert list(findings([form_checks], rows, None, masked)) == ["form-not-of-trl"]
 
 
 @pytest.mark.parametrize("rows", [of_sharegpt("user", "assistant"), of_sharegpt("human", "gpt")])

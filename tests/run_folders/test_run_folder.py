@@ -179,7 +179,7 @@ def test_a_base_model_whose_files_name_its_modules_otherwise(tmp_path, module, s
         f"{name.replace('.0.', '.70.')}.lora_{s}.weight": one
         for s, one in zip("AB", tensors.values(), strict=True)
     }
-    with pytest.raises(LabError, match="another base model.*give its own with --model"):
+    with pytest.raises(LabError, match="another base model.*give its own base with --model"):
         opened(made(tmp_path / "other", tensors=other, tokenizer=False), model=str(base))
 
 

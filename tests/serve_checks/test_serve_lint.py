@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from labsupport.core.files import LabError
 from labsupport.models import tiny_base
 from labsupport.run_folders import base_of_run
-from labsupport.serve_checks import adapter_folder, lint
+from labsupport.serve_checks import adapter_folder, base_checks, lint
 
 
 def ids(folder, **options) -> dict[str, list[str]]:
@@ -269,6 +269,7 @@ def test_an_adapter_of_another_base(good, wider):
         ("somebody/Tiny-Base", None),
         ("somebody/tiny-base@main", None),
         ("/cache/hub/models--somebody--tiny_base/snapshots/0a1b2c", None),
+        ("somebody/tiny-base-unsloth-bnb-4bit", "four-bit-base"),
     ],
 )
 def test_a_base_of_another_name_than_the_adapters(good, tmp_path, named, told):
@@ -280,6 +281,10 @@ def test_another_base_of_the_same_size_on_the_hub(good, tmp_path, monkeypatch):
     monkeypatch.setattr(base_of_run, "cached_folder", lambda name: tiny_base.FOLDER)
     folder = copied(good, tmp_path / "a", base_model_name_or_path="somebody/model-v0.1")
     assert set(ids(folder)) == set(ids(folder, base="elsewhere/model-v0.1")) == set()
+    assert base_checks.plain(r"C:\cache\models--gpt2\snapshots\0a1b") == base_checks.plain("gpt2")
+    assert base_checks.plain("/home/me@work/Llama-3.1-8B/") == base_checks.plain(
+        "meta-llama/Meta-Llama-3.1-8B"
+    )
     found = ids(folder, base="somebody/model-v0.3")
     assert "names somebody/model-v0.1, and it is served on somebody/model-v0.3" in found["base-differs"][0]
 

@@ -170,7 +170,7 @@ def test_what_a_server_could_not_load_is_refused_before_it_starts(tmp_path):
     small = AutoConfig.from_pretrained(tiny_base.FOLDER)
     small.hidden_size //= 2
     AutoModelForCausalLM.from_config(small).save_pretrained(tmp_path / "small")
-    with pytest.raises(LabError, match=r"of another base model \(.*\): lay it beside its own\.$"):
+    with pytest.raises(LabError, match=r"of another base model \(.*\): lay it beside its own base\.$"):
         folders.lay_out(served / "other", tmp_path / "small", adapter)
     weights = adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

@@ -162,12 +162,15 @@ def test_a_template_that_takes_one_call_a_turn_refuses_the_rows_with_two_alone(s
         ("llama-3.1", "{}", True),
         ("qwen2.5", {"place": "Köln"}, False),
         ("qwen3", '{"place": "Köln"}', False),  # writes a text as it stands
+        ("qwen2.5", "Köln", False),  # is no JSON
+        ("qwen3", "{}", False),  # and the user's text has it in quotation marks
     ],
 )
 def test_arguments_that_are_json_in_a_text(template, arguments, told, tokenizer):
     row = tool_row(1)
     call = {"type": "function", "function": {"name": "clock", "arguments": arguments}}
     row["messages"][1]["tool_calls"] = [call]
+    row["messages"][0]["content"] += ' What is "{}" there?'
     found = seen([row], templates.tokenizer_with(tokenizer, template), {"model": "a-chat-model"})
     assert ("tool-arguments-encoded-twice" in found) is told
 
