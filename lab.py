@@ -447,10 +447,11 @@ def copy_notebooks() -> None:
         editions = {}
     try:
         for source in sorted({*(ROOT / "notebooks").glob("*.ipynb")} - {ROOT / "notebooks" / CONTENTS}):
-            edition = hashlib.sha256(source.read_bytes()).hexdigest()
+            content = source.read_bytes()
+            edition = hashlib.sha256(content).hexdigest()
             mine = WORK / source.name
             if not mine.exists():
-                write_whole(mine, source.read_bytes())
+                write_whole(mine, content)
                 editions[source.name] = edition
             elif editions.get(source.name, edition) != edition:
                 say(
@@ -509,9 +510,7 @@ def configure_lab() -> Path:
     for file, content in ((overrides, merged), (layout, LAYOUT)):
         if file == overrides or not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            scratch = file.with_suffix(".tmp")
-            scratch.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            scratch.replace(file)
+            write_whole(file, json.dumps(content, indent=1).encode())
     return workspaces
 
 

@@ -12,7 +12,7 @@ from labsupport.core import files
 from labsupport.core.files import LabError
 from labsupport.models import lora
 from labsupport.run_folders.base_of_run import PREFIX
-from labsupport.run_folders.run_folder import ADAPTER, CONFIG, corrupt, json_object
+from labsupport.run_folders.run_folder import ADAPTER, CONFIG, json_object, reading
 
 
 def deltas(folder: Path | str) -> dict[str, Tensor]:
@@ -64,7 +64,6 @@ def plain(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
 def opened(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
     """The adapter's tensors by name, and its configuration. LabError if one of the two files is missing or
     damaged."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
@@ -73,7 +72,5 @@ def opened(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
             f"{files.short(folder)} lacks {', '.join(missing)}: give a folder that save_pretrained of a "
             "PeftModel has written."
         )
-    try:
+    with reading(folder / ADAPTER):
         return load_file(folder / ADAPTER), json_object(folder / CONFIG)
-    except (OSError, SafetensorError) as error:
-        raise corrupt(folder / ADAPTER, error) from error

@@ -85,8 +85,8 @@ def with_adapter(model, adapter: Path | str):
     """
     from peft import PeftModel
 
-    adapters.opened(adapter)
-    mine = base_of_run.adapter_shapes(Path(adapter))
+    tensors, _ = adapters.opened(adapter)
+    mine = base_of_run.matrices({name: tensor.shape for name, tensor in tensors.items()})
     layers = lora.linear_layers(model)
     theirs = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
     base_of_run.check_matrices(Path(adapter), mine, theirs, FIX)

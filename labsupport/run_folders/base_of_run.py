@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from labsupport.core.files import ROOT, LabError, first_line, read_json, short
-from labsupport.run_folders.run_folder import ADAPTER, corrupt
+from labsupport.run_folders.run_folder import ADAPTER, reading
 
 NOT_PLAIN = {"U8", "I8", "I32"}  # quantized weights, whose stored shape is not the matrix's
 PREFIX = "base_model.model."
@@ -92,10 +92,11 @@ def check_adapter_of(place: Path, folder: Path, fix: str) -> None:
     if not base or not adapter:
         return
     check_matrices(place, adapter, base, fix)
-    absent = [name for name in adapter if name not in base]
-    names = stored(folder) if len(absent) == len(adapter) else set()  # reads all headers: once
-    if len(absent) == len(adapter) and not any(is_stored(name, names) for name in absent):
-        raise of_another_base(place, f"modules such as {absent[0]} are not in {short(folder)}", fix)
+    if any(name in base for name in adapter):
+        return
+    names = stored(folder)
+    if not any(is_stored(name, names) for name in adapter):
+        raise of_another_base(place, f"modules such as {next(iter(adapter))} are not in {short(folder)}", fix)
 
 
 def check_matrices(place: Path, adapter: dict, base: dict, fix: str) -> None:
@@ -109,28 +110,29 @@ def check_matrices(place: Path, adapter: dict, base: dict, fix: str) -> None:
 
 
 def of_another_base(place: Path, said: str, fix: str) -> LabError:
+    """The error for an adapter in `place`; said: how that is seen."""
     return LabError(f"{short(place)} is an adapter of another base model ({said}): {fix}.")
 
 
 def adapter_shapes(place: Path) -> dict[str, tuple[int, int]]:
-    """Module -> (outputs, inputs) of the matrix that its pair of A and B is made for. LabError for a damaged
-    file."""
-    from safetensors import SafetensorError, safe_open
+    """`matrices` of the adapter in a folder, by its header alone. LabError for a damaged file."""
+    from safetensors import safe_open
 
-    shapes = {}
-    try:
-        with safe_open(place / ADAPTER, "pt") as file:
-            keys = set(file.keys())
-            for key in keys:
-                if ".lora_A." in key and (other := key.replace(".lora_A.", ".lora_B.")) in keys:
-                    inputs = file.get_slice(key).get_shape()
-                    outputs = file.get_slice(other).get_shape()
-                    if len(inputs) == len(outputs) == 2:
-                        name = key.partition(".lora_A.")[0].removeprefix(PREFIX)
-                        shapes[name] = (outputs[0], inputs[1])
-    except (OSError, SafetensorError) as error:
-        raise corrupt(place / ADAPTER, error) from error
-    return shapes
+    with reading(place / ADAPTER), safe_open(place / ADAPTER, "pt") as file:
+        return matrices({name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
+
+
+def matrices(shapes: dict) -> dict[str, tuple[int, int]]:
+    """Module -> (outputs, inputs) of the matrix that its pair of A and B is made for.
+
+    shapes: name -> shape of an adapter's tensors.
+    """
+    found = {}
+    for name, inputs in shapes.items():
+        outputs = shapes.get(name.replace(".lora_A.", ".lora_B."))
+        if ".lora_A." in name and outputs is not None and len(inputs) == len(outputs) == 2:
+            found[name.partition(".lora_A.")[0].removeprefix(PREFIX)] = (outputs[0], inputs[1])
+    return found
 
 
 def base_shapes(folder: Path) -> dict[str, tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -77,13 +78,10 @@ class RunFolder:
         if self.place is None:
             return {}
         if self._weights is None:
-            from safetensors import SafetensorError
             from safetensors.torch import load_file
 
-            try:
+            with reading(self.place / ADAPTER):
                 self._weights = load_file(self.place / ADAPTER)
-            except (OSError, SafetensorError) as error:
-                raise corrupt(self.place / ADAPTER, error) from error
         return self._weights
 
     def tokenizer(self):
@@ -246,13 +244,10 @@ def take_adapter(run: RunFolder) -> None:
     """Read adapter_config.json, and see that the weights can be read."""
     if run.place is None:
         return
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(run.place / ADAPTER, "pt") as file:
-            empty = [name for name in file.keys() if 0 in file.get_slice(name).get_shape()]  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise corrupt(run.place / ADAPTER, error) from error
+    with reading(run.place / ADAPTER), safe_open(run.place / ADAPTER, "pt") as file:
+        empty = [name for name in file.keys() if 0 in file.get_slice(name).get_shape()]  # noqa: SIM118
     if empty:
         raise LabError(
             f"{short(run.place / ADAPTER)} holds no numbers for {empty[0]}: DeepSpeed ZeRO-3 saves it so "
@@ -261,6 +256,17 @@ def take_adapter(run: RunFolder) -> None:
     if not (run.place / CONFIG).is_file():
         raise LabError(f"{short(run.place)} holds {ADAPTER} without {CONFIG}: PEFT writes both; copy both.")
     run.adapter_config = json_object(run.place / CONFIG)
+
+
+@contextlib.contextmanager
+def reading(path: Path):
+    """While a safetensors file is read: one that is damaged becomes the LabError that names it."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise corrupt(path, error) from error
 
 
 def corrupt(path: Path, error: Exception) -> LabError:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from labsupport.core.files import LabError, first_line, short
 from labsupport.run_folders.base_of_run import PREFIX, folder_of_base
-from labsupport.run_folders.run_folder import ADAPTER, CONFIG, corrupt, json_object
+from labsupport.run_folders.run_folder import ADAPTER, CONFIG, json_object, reading
 
 TEMPLATE = "chat_template.jinja"
 
@@ -194,20 +194,17 @@ def check_expression(folder: Path, key: str, text: str) -> None:
 def tensors_in(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, read one at a time. LabError where it is damaged or empty."""
     import torch
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     found = {}
-    try:
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118, the file is no dict
-                values = file.get_tensor(name)
-                kind = file.get_slice(name).get_dtype()
-                if values.is_floating_point() and values.dtype.itemsize == 1:
-                    values = values.float()  # float8, for which torch has neither of these two
-                finite = bool(torch.isfinite(values).all())
-                found[name] = Tensor(tuple(values.shape), kind, finite, not bool(values.any()))
-    except (OSError, SafetensorError) as error:
-        raise corrupt(path, error) from error
+    with reading(path), safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118, the file is no dict
+            values = file.get_tensor(name)
+            kind = file.get_slice(name).get_dtype()
+            if values.is_floating_point() and values.dtype.itemsize == 1:
+                values = values.float()  # float8, for which torch has neither of these two
+            finite = bool(torch.isfinite(values).all())
+            found[name] = Tensor(tuple(values.shape), kind, finite, not bool(values.any()))
     if not found:
         raise LabError(f"{short(path)} holds no tensor: save the adapter again.")
     return found

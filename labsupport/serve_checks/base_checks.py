@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labsupport.core.files import ROOT, short
 from labsupport.findings.finding import Rule, hit_whole
+from labsupport.run_folders.base_of_run import last_part
 from labsupport.serve_checks.adapter_folder import Adapter
 from labsupport.serve_checks.weight_checks import at
 
@@ -100,9 +101,8 @@ def same_name(adapter: Adapter):
 def plain(name: str) -> str:
     """The last part of a name or a path, its letters and digits, without what says that the same model lies
     there in 4 bits. A folder in the hub's cache is called by a hash, and has the name before it."""
-    name = name.replace("\\", "/").rstrip("/")
-    cached = re.search(r"models--(?:[^/]+--)?([^/]+)/snapshots/", name)
-    last = (cached[1] if cached else name.rpartition("/")[2]).lower().partition("@")[0]
+    cached = re.search(r"models--(?:[^/\\]+--)?([^/\\]+)[/\\]snapshots[/\\]", name)
+    last = last_part(cached[1] if cached else name).partition("@")[0]
     return re.sub(r"[^a-z0-9]", "", IN_NAME.sub("", last)).removeprefix("meta")  # the hub renamed Meta-Llama
 
 

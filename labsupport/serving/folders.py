@@ -6,12 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from labsupport.core import files
 from labsupport.core.files import LabError
 from labsupport.run_folders import base_of_run
-from labsupport.run_folders.run_folder import corrupt
+from labsupport.run_folders.run_folder import reading
 
 OF_A_MODEL = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 OF_AN_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "tokenizer*", "*.jinja")
@@ -54,11 +54,8 @@ def _found(folder: Path, patterns: tuple[str, ...], needed: tuple[str, ...], wha
 def _check_whole(file: Path) -> None:
     """LabError for safetensors that end too early or begin with what is no header."""
     if file.suffix == ".safetensors":
-        try:
-            with safe_open(file, "pt"):
-                pass
-        except (OSError, SafetensorError) as error:
-            raise corrupt(file, error) from error
+        with reading(file), safe_open(file, "pt"):
+            pass
 
 
 def _link(file: Path, to: Path) -> None:

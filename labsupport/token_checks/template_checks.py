@@ -159,11 +159,14 @@ class Rendering(Check):
     def encoded_twice(self, record):
         """ENCODED_TWICE and the arguments, if the template writes a text of JSON as JSON. Told from arguments
         of our own: theirs might stand in quotation marks elsewhere in the row."""
-        given = next((said for said in texts_of_arguments(record.messages) if is_json_object(said)), None)
-        if given is None:
+        given = [function["arguments"] for function in called_with_text(record.messages)]
+        if not any(map(is_json_object, given)):
             return None
-        text = self.rendered(record, with_arguments(record.messages, MARK))
-        return (ENCODED_TWICE, json_of(given)) if json_of(MARK) in text else None
+        messages = copy.deepcopy(record.messages)
+        for function in called_with_text(messages):
+            function["arguments"] = MARK
+        twice = json_of(MARK) in self.rendered(record, messages)
+        return (ENCODED_TWICE, json_of(next(filter(is_json_object, given)))) if twice else None
 
     def rendered(self, record, messages: list[dict] | None = None) -> str:
         """The row as the template writes it; with other messages, if they are given."""
@@ -198,27 +201,16 @@ def uses_tools(record) -> bool:
     return any(m.get("tool_calls") or m.get("function_call") for m in record.messages)
 
 
-def texts_of_arguments(messages: list[dict]) -> list[str]:
-    """The arguments of calls that are texts, as the API of OpenAI returns them, and no objects."""
-    calls = [call for message in messages for call in as_list(message.get("tool_calls"))]
-    functions = [call.get("function", call) for call in calls if isinstance(call, dict)]
-    given = [function.get("arguments") for function in functions if isinstance(function, dict)]
-    return [said for said in given if isinstance(said, str)]
-
-
-def with_arguments(messages: list[dict], text: str) -> list[dict]:
-    """A copy in which that text stands for the arguments that are texts."""
-    copied = copy.deepcopy(messages)
-    for message in copied:
-        for call in as_list(message.get("tool_calls")):
+def called_with_text(messages: list[dict]) -> list[dict]:
+    """The functions of calls whose arguments are a text, as the API of OpenAI returns them, and no object."""
+    found = []
+    for message in messages:
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
             function = call.get("function", call) if isinstance(call, dict) else None
             if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-                function["arguments"] = text
-    return copied
-
-
-def as_list(value) -> list:
-    return value if isinstance(value, list) else []
+                found.append(function)
+    return found
 
 
 def is_json_object(text: str) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from labsupport.allocations.caching_allocator import UNIT, CachingAllocator, peak_reserved
 from labsupport.allocations.streams import MIB, Block, Stream, peak, rounded_up
 
-laws = settings(derandomize=True, deadline=None, max_examples=100)
+laws = settings(max_examples=100)
 SIZES = some.one_of(
     some.integers(1, 4 * UNIT),
     some.integers(1, 2 * MIB),  # both pools

@@ -3,7 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 
-laws = settings(derandomize=True, deadline=None, max_examples=60)
+laws = settings(max_examples=60)
 
 MARKED = [
     "<|im_end|>",

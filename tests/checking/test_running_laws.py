@@ -31,7 +31,7 @@ def spoiled(value):
         value[...] = 99
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60)
 @given(st.lists(values, min_size=1, max_size=3), st.lists(st.floats(-9, 9), min_size=1, max_size=3))
 def test_a_check_never_changes_the_arguments(arguments, numbers):
     arguments += [np.array(numbers), torch.tensor(numbers)]

@@ -125,7 +125,7 @@ def test_no_number_of_cost_runs_away(capsys, option, value):
     refused(capsys, *COST, option, value)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(

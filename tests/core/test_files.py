@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from interrupted import just_after
 
 from labsupport.core import files
 from labsupport.core.files import LabError
@@ -33,16 +34,8 @@ def test_a_full_disk_leaves_the_old_file_and_no_scratch(where, tmp_path, monkeyp
 
 @pytest.mark.parametrize("method", ["open", "mkdir"])
 def test_ctrl_c_just_after_something_was_made_leaves_no_scratch(method, tmp_path, monkeypatch):
-    real = getattr(Path, method)
-
-    def stopped(path, *args, **kwargs):
-        made = real(path, *args, **kwargs)
-        if path.name.startswith(".a.json."):
-            raise KeyboardInterrupt
-        return made
-
     files.write_atomically(tmp_path / "a.json", "old")
-    monkeypatch.setattr(Path, method, stopped)
+    monkeypatch.setattr(Path, method, just_after(method, ".a.json."))
     with pytest.raises(KeyboardInterrupt):
         if method == "open":
             files.write_atomically(tmp_path / "a.json", "new")

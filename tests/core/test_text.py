@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from labsupport.core import text
 
-laws = settings(derandomize=True, deadline=None, max_examples=100)
+laws = settings(max_examples=100)
 FLOATS = st.floats(-1e300, 1e300, allow_subnormal=False)
 WHOLE = st.integers(-(10**15) + 1, 10**15 - 1)
 

@@ -15,7 +15,7 @@ def agree(expected, got, tolerance=None):
     return not mismatches(plain(expected), plain(got), tolerance)
 
 
-reproducible = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+reproducible = settings(max_examples=100)
 any_floats = st.floats() | st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf, 1e308, 5e-324])
 near_floats = st.floats(-4, 4) | st.integers(-8, 8).map(lambda n: n / 4)
 integers = st.integers(-(2**70), 2**70) | st.sampled_from(

@@ -456,7 +456,7 @@ def test_f1_is_scikit_learns_micro_average_without_the_null_class(predicted, exp
     assert metrics.f1(predicted, expected) == pytest.approx(theirs)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(*[st.sampled_from(["a", "b", "c", None])] * 2), min_size=1))
 def test_f1_is_scikit_learns_for_any_answers(pairs):
     predicted, expected = zip(*pairs, strict=True)

@@ -13,7 +13,7 @@ from labsupport.core.files import LabError
 from labsupport.evaluation import canary_scoring, metrics, perplexity
 from labsupport.tasks import tickets
 
-laws = settings(derandomize=True, deadline=None, max_examples=100)
+laws = settings(max_examples=100)
 
 
 @pytest.fixture(scope="module")

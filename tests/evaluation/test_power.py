@@ -11,7 +11,7 @@ from scipy import stats
 from labsupport.core.files import LabError
 from labsupport.evaluation import intervals, power
 
-laws = settings(derandomize=True, deadline=None, max_examples=100)
+laws = settings(max_examples=100)
 SHARES = [(0.25, 0.05), (0.4, 0.2), (0.12, 0.04)]
 
 

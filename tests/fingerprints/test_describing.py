@@ -174,7 +174,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(VALUES)
 def test_data_is_described_by_its_value(value):
     assert json.loads(json.dumps(describe(value))) == describe(value)

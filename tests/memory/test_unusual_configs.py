@@ -99,7 +99,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(architectures.NAMES),
     st.dictionaries(st.sampled_from(sorted(config_fields._CHECKS)), VALUES, max_size=2),

@@ -12,7 +12,7 @@ from labsupport.models import nf4
 
 # A slow machine, or one with other work, is no reason to fail.
 slowly = [HealthCheck.too_slow]
-laws = settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=slowly)
+laws = settings(max_examples=100, suppress_health_check=slowly)
 
 SIZE = 32  # of a block: the smallest that there is
 LEVELS, SCALE_LEVELS = nf4.levels(), nf4.dynamic_levels()

@@ -53,14 +53,14 @@ RUNS = some.builds(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(RUNS, some.sampled_from(["rank", "batch", "length"]), some.integers(1, 1000))
 def test_more_rank_rows_or_tokens_never_need_less(run, field, more):
     larger = dataclasses.replace(run, **{field: getattr(run, field) + more})
     assert closed_form.peak_bytes(larger) >= closed_form.peak_bytes(run)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(RUNS)
 def test_the_parts_add_up_and_none_is_negative(run):
     _, parts = closed_form.peak_parts(run)

@@ -144,7 +144,7 @@ COLUMNS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.dictionaries(COLUMNS, CELLS, max_size=4), min_size=1, max_size=6), st.booleans())
 def test_whatever_the_rows_hold_they_are_judged_or_refused_in_one_line(capsys, tmp_path, rows, as_json):
     path, out = written(tmp_path / "rows.jsonl", rows), tmp_path / "mended.jsonl"

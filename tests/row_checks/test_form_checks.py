@@ -30,11 +30,8 @@ def test_other_names_for_prompt_and_completion_are_told():
     assert list(findings([form_checks], rows)) == ["form-not-of-trl"]
 
 
-GREETED = [{"from": "user", "value": "Hi"}, {"from": "assistant", "value": "Hello."}]
-
-
-def of_sharegpt(user, assistant, column="conversations", **beside):
-    turns = [{"from": user, "value": "Hi"}, {"from": assistant, "value": "Hello."}]
+def of_sharegpt(user, assistant, column="conversations", said="Hi", **beside):
+    turns = [{"from": user, "value": said}, {"from": assistant, "value": "Hello."}]
     return [{column: turns, **beside}] * 20
 
 
@@ -45,7 +42,7 @@ def of_sharegpt(user, assistant, column="conversations", **beside):
         (of_sharegpt("user", "assistant", system=""), []),
         (of_sharegpt("user", "assistant", system=float("nan")), []),
         (of_sharegpt("user", "assistant", prompt="Hi"), ["form-not-of-trl"]),
-        ([{"conversations": [{"from": "user", "value": ["Hi"]}, *GREETED[1:]]}] * 20, ["form-not-of-trl"]),
+        (of_sharegpt("user", "assistant", said=["Hi"]), ["form-not-of-trl"]),
         (of_sharegpt("human", "gpt"), ["form-not-of-trl"]),
         (of_sharegpt("User", "assistant"), ["form-not-of-trl"]),
         (of_sharegpt("user", "assistant", system="Be brief."), ["form-not-of-trl"]),

@@ -116,7 +116,7 @@ WHOLE = {
 }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.sampled_from(list(WHOLE)),
     st.floats(0, 1),

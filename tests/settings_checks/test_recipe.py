@@ -215,7 +215,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=4))
 def test_whatever_stands_in_a_file_is_read_and_judged_or_refused_in_one_line(tmp_path, content):
     import yaml

@@ -13,7 +13,7 @@ from labsupport.sizes.counting import ALL_LINEAR
 
 # A slow machine, or one with other work, is no reason to fail.
 slowly = [HealthCheck.too_slow]
-laws = settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=slowly)
+laws = settings(max_examples=100, suppress_health_check=slowly)
 
 TARGETS = st.lists(st.sampled_from(ALL_LINEAR), min_size=1, unique=True)
 ANY_TARGETS = st.lists(st.sampled_from([*ALL_LINEAR, *counting.OUTSIDE]), min_size=1, unique=True)

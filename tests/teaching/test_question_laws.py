@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from labsupport.core import text
 from labsupport.teaching import questions as q
 
-laws = settings(derandomize=True, deadline=None, max_examples=100)
+laws = settings(max_examples=100)
 FINITE = st.floats(-1e299, 1e299, allow_subnormal=False)
 KEYS = st.floats(1e-9, 1e12) | st.floats(-1e12, -1e-9) | st.integers(1, 10**12)
 TOLERANCES = st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.03, 0.1, 0.25])

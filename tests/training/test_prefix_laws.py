@@ -46,7 +46,7 @@ def step(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
     return loss.detach(), gradients(model)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(common=st.lists(TOKENS, max_size=4), parts=ROWS)
 def test_loss_and_gradients_of_shared_batches_are_those_of_padded_ones(models, common, parts):
     rows = [row([*common, *prompt], answer) for prompt, answer in parts]
@@ -61,7 +61,7 @@ def test_loss_and_gradients_of_shared_batches_are_those_of_padded_ones(models, c
     torch.testing.assert_close(same_slopes, slopes, rtol=1e-3, atol=1e-5)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(common=st.lists(TOKENS, max_size=4), parts=ROWS)
 def test_a_shared_batch_is_never_longer_and_trains_the_same_tokens(common, parts):
     rows = [row([*common, *prompt], answer) for prompt, answer in parts]
@@ -72,7 +72,7 @@ def test_a_shared_batch_is_never_longer_and_trains_the_same_tokens(common, parts
     assert shared == expected
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.lists(TOKENS, min_size=1, max_size=6), min_size=1, max_size=4))
 def test_what_prompts_share_is_the_longest_beginning_that_leaves_something_of_each(prompts):
     shared = prefixes.shared(prompts)
@@ -81,7 +81,7 @@ def test_what_prompts_share_is_the_longest_beginning_that_leaves_something_of_ea
     assert len({tuple(p[:one_more]) for p in prompts}) > 1 or any(len(p) == one_more for p in prompts)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(common=st.lists(TOKENS, min_size=1, max_size=4), parts=ROWS)
 def test_logits_behind_a_cache_are_those_of_the_whole_sequence(models, common, parts):
     model = models[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupted import just_after
 
 from labsupport.core.files import LabError
 from labsupport.training_data import fixing
@@ -191,15 +192,7 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, full_at):
 @pytest.mark.parametrize("file", ["fixed.jsonl", "fixed.jsonl.changes.jsonl"])
 def test_ctrl_c_just_after_a_file_was_made_leaves_the_old_files(file, tmp_path, monkeypatch):
     copy, _, _ = fixed(tmp_path, CLEAN)
-    real = Path.open
-
-    def stopped(path, *args, **kwargs):
-        made = real(path, *args, **kwargs)
-        if path.name.startswith(f".{file}."):
-            raise KeyboardInterrupt
-        return made
-
-    monkeypatch.setattr(Path, "open", stopped)
+    monkeypatch.setattr(Path, "open", just_after("open", f".{file}."))
     with pytest.raises(KeyboardInterrupt):
         fixed(tmp_path, CLEAN)
     monkeypatch.undo()
@@ -225,7 +218,7 @@ TURNS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(TURNS, min_size=1, max_size=4))
 def test_fixing_twice_changes_nothing_more(tmp_path_factory, chats):
     folder = tmp_path_factory.mktemp("fixing")

@@ -244,7 +244,7 @@ KNOWN = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(KEYS, ANYTHING, max_size=4), st.sampled_from(KNOWN))
 def test_no_row_raises_and_all_records_are_whole(row, first):
     record = to_record(1, "line 1", row, find_form([first]))

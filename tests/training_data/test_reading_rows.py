@@ -22,9 +22,7 @@ ANYTHING = st.recursive(
 )
 ROWS = st.lists(st.fixed_dictionaries({"messages": CHAT, "more": ANYTHING}), min_size=1, max_size=6)
 TABLES = st.lists(st.fixed_dictionaries({"prompt": TEXT, "completion": TEXT}), min_size=1, max_size=6)
-QUICKLY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICKLY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read(path):
